@@ -1,0 +1,233 @@
+"""The services: `run`, a server with a worker in one process, and `worker`.
+
+The one place where the scheduler knows the worker: both are composed here, under one pair of signals. The first TERM or
+INT drains, a second one ends the draining.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from scheduler import __version__, db
+from scheduler.cli import demo as demonstration
+from scheduler.cli import records, show
+from scheduler.cli.inputs import QueueSlots
+from scheduler.cli.session import Connection, Place, located, prepare
+from scheduler.config import Settings, redact
+from scheduler.loop import Loop
+
+log = logging.getLogger(__name__)
+
+Part = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
+_EMBEDDED = ("python", "shell", "http", "sql")
+_ELSEWHERE = ("python", "http")  # what a database of other people may ask of this machine unless told
+_NEEDS = {"http": "aiohttp"}  # executor to the module that its extra, of the same name, brings
+
+
+class Variadic(click.Command):
+    """`--app a b` as `--app a --app b`: an option that may be repeated takes all words up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        spread: list[str] = []
+        for word in args:
+            if spread and not word.startswith("-") and len(spread) > 1 and spread[-2] in lists:
+                spread += [spread[-2], word]
+            else:
+                spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+def _services(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `run` and `worker` share."""
+    for option in (
+        click.option(
+            "--name", "label", metavar="LABEL", help="What people call this process; default: the host's name."
+        ),
+        click.option("--import", "modules", multiple=True, metavar="MODULE…", help="Modules with tasks."),
+        click.option("--executors", metavar="A,B", help="What may be run here, by name; default: see above."),
+        click.option(
+            "--concurrency", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Runs at a time."
+        ),
+        click.option(
+            "--app", "apps", multiple=True, metavar="NAME…", help="Work for these apps; default: all there are."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(cls=Variadic)
+@click.option("--no-worker", is_flag=True, help="Plan and reclaim only; execute nothing.")
+@click.option("--demo", is_flag=True, help="Add a job that says hello, and print its runs.")
+@_services
+def run(*, no_worker: bool, demo: bool, label: str | None, executors: str | None, **options: Any) -> None:
+    """Run a server, and with it a worker for every app it finds.
+
+    On the embedded PostgreSQL, whose schema it brings up to date, all executors are offered: python, shell, http, sql.
+    Elsewhere python and http, unless --executors says otherwise.
+    TERM or Ctrl-C lets what runs end; a second one gives it up.
+    """
+    records.start()
+    settings = Settings.from_env()
+    with located() as place:
+        names = [] if no_worker else _executors(executors, _EMBEDDED if place.is_embedded else _ELSEWHERE)
+        if demo and "shell" not in names:
+            raise click.UsageError("--demo needs the executor shell: name it in --executors")
+        parts = [_server(place, settings, label or socket.gethostname())]
+        if not no_worker:
+            parts.append(_worker(place, settings, label, names, None, **options))
+        if demo:
+            parts.append(_demo(place, settings))
+
+        async def ready(conn: Connection) -> None:
+            if demo:
+                await demonstration.add(conn)
+                demonstration.welcome(place)
+            else:
+                _greet(place, "a server" if no_worker else f"a server and a worker for {', '.join(names)}")
+
+        _runner(_all(place, parts, ready, upgrade=True))
+
+
+@click.command(cls=Variadic)
+@click.option("--queue", "queues", type=QueueSlots(), multiple=True, metavar="NAME[=SLOTS]…", help="Only these queues.")
+@_services
+def worker(
+    *, label: str | None, executors: str | None, queues: Sequence[tuple[str, int | None]], **options: Any
+) -> None:
+    """Run a worker only, for the apps it is given.
+
+    Executors: python and http unless --executors says otherwise. A queue's SLOTS are how many of its runs are executed
+    at a time; without, as many as --concurrency. TERM or Ctrl-C lets what runs end; a second one gives it up.
+    """
+    if not options["apps"]:
+        raise click.UsageError("--app NAME is needed: the apps to work for")
+    records.start()
+    settings = Settings.from_env()
+    with located() as place:
+        names = _executors(executors, _ELSEWHERE)
+        part = _worker(place, settings, label, names, dict(queues) or None, **options)
+
+        async def ready(_: Connection) -> None:
+            _greet(place, f"a worker of {', '.join(options['apps'])} for {', '.join(names)}")
+
+        _runner(_all(place, [part], ready))
+
+
+def _server(place: Place, settings: Settings, label: str) -> Part:
+    from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
+
+    server = Server(place.dsn, settings, label=label)
+    return lambda stopping, _: server.run(stopping)
+
+
+def _worker(
+    place: Place,
+    settings: Settings,
+    label: str | None,
+    executors: Sequence[str],
+    queues: dict[str, int | None] | None,
+    *,
+    apps: Sequence[str],
+    modules: Sequence[str],
+    concurrency: int,
+) -> Part:
+    from worker.service import Worker  # noqa: PLC0415  the one import of the worker
+
+    return Worker(
+        place.dsn,
+        settings,
+        label=label or socket.gethostname(),
+        apps=list(apps) or None,
+        queues=queues,
+        executors=list(executors),
+        concurrency=concurrency,
+        modules=list(modules),
+    ).run
+
+
+def _demo(place: Place, settings: Settings) -> Part:
+    async def run(stopping: asyncio.Event, _: asyncio.Event) -> None:
+        demo = demonstration.Demo(place.dsn, settings)
+        looking = asyncio.create_task(Loop("demo", demo.run_once, floor=settings.poll).run())
+        await stopping.wait()
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        await demo.close()
+
+    return run
+
+
+async def _all(
+    place: Place, parts: Sequence[Part], ready: Callable[[Connection], Awaitable[None]], *, upgrade: bool = False
+) -> None:
+    """Run the parts until the first signal, or until one of them ends; then all of them end in good order.
+
+    `ready` is called before, once the database is known to be usable.
+    """
+    stopping, forced = asyncio.Event(), asyncio.Event()
+    _obey_signals(stopping, forced)
+    async with await db.connect(place.dsn, name="run", statement_timeout=0) as conn:
+        await prepare(conn, place, upgrade=upgrade)
+        await ready(conn)
+
+    async def one(part: Part) -> None:
+        try:
+            await part(stopping, forced)
+        finally:
+            stopping.set()
+
+    for ended in await asyncio.gather(*(one(part) for part in parts), return_exceptions=True):
+        if isinstance(ended, BaseException):
+            raise ended
+    log.info("stopped")
+
+
+def _obey_signals(stopping: asyncio.Event, forced: asyncio.Event) -> None:
+    def obey(number: signal.Signals) -> None:
+        if stopping.is_set():
+            log.info("%s again: what still runs is given up", number.name)
+            forced.set()
+        else:
+            log.info("%s: stopping; what runs may end", number.name)
+            stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, obey, number)
+
+
+def _executors(option: str | None, default: Sequence[str]) -> list[str]:
+    """Those asked for, or the default ones that are installed; the worker refuses what it does not have."""
+    if option is not None:
+        names = list(dict.fromkeys(name.strip() for name in option.split(",") if name.strip()))
+        if not names:
+            raise click.UsageError("--executors names none: write --executors python,http")
+        return names
+    absent = [name for name in default if name in _NEEDS and find_spec(_NEEDS[name]) is None]
+    for name in absent:
+        show.note(f"without the executor {name}: pip install 'walclock[{name}]'")
+    return [name for name in default if name not in absent]
+
+
+def _greet(place: Place, what: str) -> None:
+    where = f"an embedded PostgreSQL in {place.data_dir}" if place.is_embedded else redact(place.dsn)
+    click.echo(f"Walclock {__version__}: {what}, on {where}")
+
+
+def _runner(work: Coroutine[Any, Any, None]) -> None:
+    factory = None
+    if find_spec("uvloop") is not None:
+        import uvloop  # noqa: PLC0415  an extra
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)

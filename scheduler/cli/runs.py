@@ -1,0 +1,216 @@
+"""One execution: `enqueue`, `runs list|show|cancel|retry`, `logs`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from scheduler.cli import show
+from scheduler.cli.inputs import Duration, Instant, Spec, check_shape, of_one_run
+from scheduler.cli.session import Connection, ask
+from scheduler.errors import ConflictError, NotFoundError
+from scheduler.model import NewRun, encode_spec
+from scheduler.store import define, watch
+
+Row = dict[str, Any]
+STATES = ("pending", "running", "succeeded", "failed", "cancelled")
+_POLL = 0.25  # seconds between two looks at a log
+_PAGE = 1_000  # lines
+
+
+@click.command()
+@click.argument("app")
+@click.argument("executor")
+@click.argument("spec", type=Spec(), metavar="SPEC_JSON")
+@click.option("--queue", default="default", show_default=True, help="Lane inside the app.")
+@click.option("--at", type=Instant(), help="Not before this instant, like 2026-11-01T05:30:00Z.")
+@click.option("--in", "delay", type=Duration(), help="Not before so long from now, like 90s or 1h30m.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Lower goes first.")
+@click.option("--unique-key", help="Prints the id of the pending or running run that has this key, if there is one.")
+@click.option("--max-attempts", type=int, default=3, show_default=True, help="Tries in all.")
+@click.option("--timeout", type=Duration(), help="For one attempt; default: the task's own, else 1h.")
+@click.option("--tag", "tags", multiple=True, help="A word to find it by; may be repeated.")
+def enqueue(
+    *, app: str, executor: str, spec: dict[str, Any], at: datetime | None, delay: timedelta | None, **options: Any
+) -> None:
+    """Write a run and print its id. SPEC_JSON is an object, or - to read one from stdin."""
+    if at is not None and delay is not None:
+        raise click.UsageError("--at and --in exclude each other")
+    options["tags"] = options["tags"] or None
+    run = NewRun(app=app, executor=executor, spec=encode_spec(spec), run_at=at, **options)
+    check_shape(executor, spec)
+
+    async def write(conn: Connection) -> int:
+        # The delay counts from the database's now: what is due is decided there.
+        due = (
+            run
+            if delay is None
+            else NewRun(**{**define.enqueue_parameters(run), "run_at": await watch.clock(conn) + delay})
+        )
+        return await define.enqueue(conn, due)
+
+    click.echo(ask(write))
+
+
+@click.group()
+def runs() -> None:
+    """Runs in every state."""
+
+
+@runs.command("list")
+@click.option("--app", help="Only of this app.")
+@click.option("--state", type=click.Choice(STATES), help="Only in this state.")
+@click.option("--job", help="Only of this job.")
+@click.option("--queue", help="Only of this queue.")
+@click.option("--before-id", type=int, help="Only runs with a smaller id.")
+@show.with_limit
+@show.with_json
+def list_runs(*, before_id: int | None, as_json: bool, **options: Any) -> None:
+    """List runs, the latest id first."""
+    rows = ask(lambda conn: watch.runs(conn, before=before_id, **options))
+    if as_json:
+        show.document({"runs": rows})
+        return
+    show.table(
+        ("ID", "APP", "JOB", "QUEUE", "EXECUTOR", "STATE", "ATTEMPT", "RUN AT", "TOOK", "ERROR"),
+        [
+            (
+                row["id"],
+                row["app"],
+                row["job"],
+                row["queue"],
+                row["executor"],
+                row["state"],
+                f"{row['attempt']}/{row['max_attempts']}",
+                row["run_at"],
+                _took(row),
+                row["error"],
+            )
+            for row in rows
+        ],
+    )
+    show.more(rows, options["limit"], "--before-id", "id")
+
+
+@runs.command("show")
+@of_one_run
+@click.option("--app", help="The app of the run, instead of APP.")
+@show.with_json
+def show_run(which: tuple[str | None, int], app: str | None, as_json: bool) -> None:
+    """Show a run, its result or error, and every attempt that was made."""
+
+    async def read(conn: Connection) -> tuple[Row, list[Row]]:
+        run = await _the_run(conn, which, app)
+        return run, await watch.attempts(conn, run["app"], run["id"])
+
+    run, attempts = ask(read)
+    if as_json:
+        show.document({**run, "attempts": attempts})
+        return
+    show.fields(run.items())
+    if attempts:
+        show.table(
+            ("ATTEMPT", "OUTCOME", "STARTED", "FINISHED", "WORKER", "RETRY AT", "ERROR"),
+            [
+                (
+                    one["attempt"],
+                    one["outcome"],
+                    one["started_at"],
+                    one["finished_at"],
+                    one["worker"],
+                    one["retry_at"],
+                    one["error"],
+                )
+                for one in attempts
+            ],
+        )
+
+
+@runs.command()
+@of_one_run
+@click.option("--app", help="The app of the run, instead of APP.")
+def cancel(which: tuple[str | None, int], app: str | None) -> None:
+    """Cancel a pending or running run."""
+
+    async def write(conn: Connection) -> Row:
+        run = await _the_run(conn, which, app)
+        if not await define.cancel(conn, run["app"], run["id"]):
+            run = await _the_run(conn, which, app)
+            raise ConflictError(f"run {run['id']} of app {run['app']} has ended: {run['state']}")
+        return run
+
+    run = ask(write)
+    if run["state"] == "running":
+        click.echo(f"run {run['id']}: its worker was told to stop it")
+    else:
+        click.echo(f"run {run['id']} cancelled")
+
+
+@runs.command()
+@of_one_run
+@click.option("--app", help="The app of the run, instead of APP.")
+def retry(which: tuple[str | None, int], app: str | None) -> None:
+    """Run a finished run once more, as a new run, and print the new id."""
+
+    async def write(conn: Connection) -> int:
+        run = await _the_run(conn, which, app)
+        return await define.retry(conn, run["app"], run["id"])
+
+    click.echo(ask(write))
+
+
+@click.command()
+@of_one_run
+@click.option("--app", help="The app of the run, instead of APP.")
+@click.option("--follow", is_flag=True, help="Go on with new lines until the run has ended.")
+@show.with_json
+def logs(which: tuple[str | None, int], app: str | None, follow: bool, as_json: bool) -> None:
+    """Print what a run wrote, of all its attempts; with --json one object per line."""
+
+    async def stream(conn: Connection) -> None:
+        run = await _the_run(conn, which, app)
+        after = (0, 0)
+        while True:
+            after = await _print_lines(conn, run, after, as_json=as_json)
+            if not follow or run["finished_at"]:
+                return
+            await asyncio.sleep(_POLL)
+            # First whether it has ended, then its lines: the last ones are written before its end.
+            run = await _the_run(conn, (run["app"], run["id"]), None)
+
+    ask(stream)
+
+
+def _took(row: Row) -> str:
+    """How long its last attempt ran; empty while it runs, and for one that never started."""
+    started, finished = row["started_at"], row["finished_at"]
+    if not isinstance(started, datetime) or not isinstance(finished, datetime):
+        return ""
+    return show.duration(max((finished - started).total_seconds(), 0))
+
+
+async def _print_lines(conn: Connection, run: Row, after: tuple[int, int], *, as_json: bool) -> tuple[int, int]:
+    while True:
+        lines = await watch.log_lines(conn, run["app"], run["id"], after=after, limit=_PAGE)
+        for one in lines:
+            if as_json:
+                show.line(one)
+            else:
+                click.echo(one["text"])
+        if lines:
+            after = (lines[-1]["attempt"], lines[-1]["line"])
+        if len(lines) < _PAGE:
+            return after
+
+
+async def _the_run(conn: Connection, which: tuple[str | None, int], option: str | None) -> Row:
+    app, run = option or which[0], which[1]
+    found = await watch.run(conn, run, app=app)
+    if not found:
+        raise NotFoundError(f"there is no run {run}" + (f" in app {app}" if app else ""))
+    if len(found) > 1:
+        raise ConflictError(f"two apps have a run {run}", hint="say which: --app APP")
+    return found[0]

@@ -1,0 +1,142 @@
+"""Who is there, and who has work: `apps`, `queues`, `servers`, `workers`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from scheduler.cli import show
+from scheduler.cli.session import ask
+from scheduler.config import Settings
+from scheduler.store import watch
+
+Row = dict[str, Any]
+
+
+@click.command()
+@click.option("--after", default="", metavar="APP", help="Only apps that sort after this one.")
+@show.with_limit
+@show.with_json
+def apps(after: str, limit: int, as_json: bool) -> None:
+    """List the apps, and how much waits in each."""
+    rows = [_counted(row) for row in ask(lambda conn: watch.apps(conn, after=after, limit=limit))]
+    if as_json:
+        show.document({"apps": rows})
+        return
+    show.table(
+        ("APP", "STATE", "JOBS", "PENDING", "RUNNING", "OLDEST DUE"),
+        [
+            (
+                row["app"],
+                "paused" if row["paused_at"] else "active",
+                _at_least(row["jobs"]),
+                _at_least(row["pending"]),
+                row["running"],
+                row["oldest_due_at"],
+            )
+            for row in rows
+        ],
+    )
+    show.more(rows, limit, "--after", "app")
+
+
+@click.command()
+@click.option("--app", help="Only the queues of this app.")
+@click.option("--after", nargs=2, default=("", ""), metavar="APP QUEUE", help="Only queues that sort after this one.")
+@show.with_limit
+@show.with_json
+def queues(app: str | None, after: tuple[str, str], limit: int, as_json: bool) -> None:
+    """List the queues, how late each is, and how many workers serve it."""
+    rows = [_counted(row) for row in ask(lambda conn: watch.queues(conn, app=app, after=after, limit=limit))]
+    if as_json:
+        show.document({"queues": rows})
+        return
+    show.table(
+        ("APP", "QUEUE", "PENDING", "RUNNING", "NEXT RUN AT", "LATE", "WORKERS"),
+        [
+            (
+                row["app"],
+                row["queue"],
+                _at_least(row["pending"]),
+                row["running"],
+                row["next_run_at"],
+                show.duration(row["late"]) if row["late"] else "",
+                row["workers"],
+            )
+            for row in rows
+        ],
+    )
+    show.more(rows, limit, "--after", "app", "queue")
+
+
+@click.command()
+@click.option("--all", "gone", is_flag=True, help="Those that stopped or died too.")
+@click.option("--before-id", type=int, help="Only servers with a smaller id.")
+@show.with_limit
+@show.with_json
+def servers(gone: bool, before_id: int | None, limit: int, as_json: bool) -> None:
+    """List the servers, the latest first."""
+    dead_after = Settings.from_env().dead_after
+    rows = ask(lambda conn: watch.servers(conn, gone=gone, before=before_id, dead_after=dead_after, limit=limit))
+    if as_json:
+        show.document({"servers": rows})
+        return
+    show.table(
+        ("ID", "LABEL", "HOST", "PID", "ADDRESS", "STATE", "STARTED", "VERSION"),
+        [(*_process(row), row["address"], _state(row), row["started_at"], row["version"]) for row in rows],
+    )
+    show.more(rows, limit, "--before-id", "id")
+
+
+@click.command()
+@click.option("--all", "gone", is_flag=True, help="Those that stopped or died too.")
+@click.option("--before-id", type=int, help="Only workers with a smaller id.")
+@show.with_limit
+@show.with_json
+def workers(gone: bool, before_id: int | None, limit: int, as_json: bool) -> None:
+    """List the workers, the latest first, and what each may run."""
+    dead_after = Settings.from_env().dead_after
+    rows = ask(lambda conn: watch.workers(conn, gone=gone, before=before_id, dead_after=dead_after, limit=limit))
+    if as_json:
+        show.document({"workers": rows})
+        return
+    show.table(
+        ("ID", "LABEL", "HOST", "PID", "APPS", "QUEUES", "EXECUTORS", "RUNNING", "STATE", "STARTED"),
+        [
+            (
+                *_process(row),
+                "any" if row["apps"] is None else row["apps"],
+                "any" if row["queues"] is None else row["queues"],
+                row["executors"],
+                f"{row['running']}/{row['concurrency']}",
+                _state(row),
+                row["started_at"],
+            )
+            for row in rows
+        ],
+    )
+    show.more(rows, limit, "--before-id", "id")
+
+
+def _process(row: Row) -> tuple[int, str, str, int]:
+    return row["id"], row["label"], row["host"], row["pid"]
+
+
+def _state(row: Row) -> str:
+    if row["state"] == "silent":
+        return f"silent for {show.duration(row['silent_for'])}"
+    end: datetime | str | None = row["dead_at"] or row["stopped_at"]
+    return f"{row['state']} {show.instant(end)}".rstrip()
+
+
+def _counted(row: Row) -> Row:
+    """Counts stop at a bound; the row then says that there is more, instead of a number that looks exact."""
+    capped: Row = {key: row[key] > watch.COUNTED for key in ("pending", "jobs") if key in row}
+    counts: Row = {key: min(row[key], watch.COUNTED) for key in capped}
+    return {**row, **counts, **{f"{key}_is_at_least": is_capped for key, is_capped in capped.items()}}
+
+
+def _at_least(count: int) -> str:
+    return f"{count}+" if count >= watch.COUNTED else str(count)

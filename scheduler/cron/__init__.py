@@ -1,0 +1,15 @@
+"""Instants of a schedule: pure arithmetic, no database and no clock.
+
+parse(text, zone) ─▶ Schedule ─▶ next(after), between(after, until, limit=…)
+
+schedule     what users hold: one parsed schedule in one zone
+expression   five or six fields → the wall-clock times they name (croniter, on naive times only)
+fields       one field → the values it allows
+wallclock    wall-clock times → instants: zones, gaps, folds
+duration     1h30m10s → timedelta
+"""
+
+from scheduler.cron.duration import parse_duration
+from scheduler.cron.schedule import Schedule, parse
+
+__all__ = ["Schedule", "parse", "parse_duration"]

@@ -1,0 +1,144 @@
+"""A server process, put together: registration, heartbeat and the duties, from start to good-bye.
+
+    Server ─┬─ heartbeat   says that it lives; declared dead, it registers anew
+            ├─ planner     woken by scheduler_job (a definition changed, a run of a job ended)
+            ├─ reclaimer
+            ├─ janitor
+            └─ listener
+
+Servers are equal and know nothing of each other: what keeps them apart is in the database. Each duty has a connection
+of its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from typing import Any
+
+import psycopg
+
+import scheduler
+from scheduler import db, install
+from scheduler.clock import DatabaseClock
+from scheduler.config import Settings
+from scheduler.errors import LeaseLostError, SchedulerError, from_database
+from scheduler.janitor import REST, Janitor
+from scheduler.link import Link
+from scheduler.listen import Listener
+from scheduler.loop import Loop, describe
+from scheduler.planner import Planner
+from scheduler.reclaimer import Reclaimer
+from scheduler.store import duty
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "scheduler_job"
+GATHERED = 0.02
+"""Seconds in which notifications are gathered: runs of jobs that end by the thousand would each start a planning."""
+LAST_WORDS = 5.0
+"""Seconds that a server which leaves tries to say so; it is declared dead otherwise, which hurts nobody."""
+
+
+class Server:
+    def __init__(self, dsn: str, settings: Settings, *, label: str, address: str | None = None) -> None:
+        """`label` is what people call it, `address` where clients reach it."""
+        self.settings = settings
+        self.label = label
+        self.address = address
+        self.clock = DatabaseClock()
+        self.id: int | None = None
+        self._dsn = dsn
+        self._links = {name: self._link(name) for name in ("heartbeat", "planner", "reclaimer", "janitor")}
+        self.loops = {
+            "heartbeat": Loop("heartbeat", self._heartbeat, floor=settings.heartbeat),
+            "planner": Loop("planner", Planner(self._links["planner"], settings).run_once, floor=settings.poll),
+            "reclaimer": Loop("reclaimer", Reclaimer(self._links["reclaimer"], settings).run_once, floor=settings.poll),
+            "janitor": Loop("janitor", Janitor(self._links["janitor"], settings).run_once, floor=REST),
+        }
+        self.listener = Listener(
+            dsn, [CHANNEL], name=f"server {label} listener", heard=self._heard, connected=self._wake
+        )
+        self._waking: asyncio.TimerHandle | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping` is set, whatever becomes of the database meanwhile.
+
+        Only the start fails at once: ConfigError when the database cannot be reached, SchemaError when its schema is
+        not the one that this program knows.
+        """
+        await self._start()
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop.run()) for loop in self.loops.values()]
+        tasks += [asyncio.create_task(self.listener.run()), asyncio.create_task(stopping.wait())]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._stop(tasks)
+        for task in ended:
+            task.result()  # nothing but `stopping` ends by itself; if a loop did, its error is the process's
+
+    async def _start(self) -> None:
+        conn = await db.connect(
+            self._dsn, name=f"server {self.label}", statement_timeout=self.settings.statement_timeout
+        )
+        try:
+            await install.ensure_known(conn)
+            self.id = await self._register(conn)
+        finally:
+            await conn.close()
+        log.info("server %d (%s) started", self.id, self.label)
+
+    async def _register(self, conn: duty.Connection) -> int:
+        return await duty.register_server(
+            conn,
+            label=self.label,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            address=self.address,
+            version=scheduler.__version__,
+        )
+
+    async def _heartbeat(self) -> float:
+        conn = await self._links["heartbeat"].connection()
+        sent = time.monotonic()
+        try:
+            now = await duty.heartbeat_server(conn, self.id or 0)
+        except psycopg.Error as error:
+            if not isinstance(from_database(error), LeaseLostError):
+                raise
+            # It was silent for too long. Nothing is lost with the old identity: a server holds no work.
+            before, self.id = self.id, await self._register(conn)
+            log.warning("server %s was declared dead, it goes on as server %d", before, self.id)
+            return self.settings.heartbeat
+        received = time.monotonic()
+        self.clock.observe(sent, received, now)
+        return self.settings.heartbeat - (received - sent)
+
+    def _heard(self, _channel: str, _payload: str) -> None:
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(GATHERED, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
+        self.loops["planner"].wake()
+
+    async def _stop(self, tasks: list[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._waking is not None:
+            self._waking.cancel()
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                await duty.retire_server(await self._links["heartbeat"].connection(), self.id or 0)
+        except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
+            log.warning("server %s could not say good-bye: %s", self.id, describe(error))
+        for link in self._links.values():
+            await link.close()
+        log.info("server %s (%s) stopped", self.id, self.label)
+
+    def _link(self, name: str) -> Link:
+        return Link(self._dsn, name=f"server {self.label} {name}", statement_timeout=self.settings.statement_timeout)

@@ -1,0 +1,8 @@
+"""The SQL of the scheduler: one Python function per SQL function, of the same name. Nowhere else is SQL written.
+
+define     what people ask for: jobs, runs, pauses
+duty       what a server's duties do: plan, take back, forget
+partition  the daily partitions, the only DDL that is composed
+watch      what is to be seen
+refusal    what the database's refusals mean
+"""

@@ -1,0 +1,37 @@
+create or replace function scheduler.schedule_after() returns integer
+language plpgsql as $$
+declare
+    v_count integer;
+begin
+    -- Gives @after jobs their next instant, delay after the end of the run they awaited. A run that left no trace (its
+    -- history was dropped, or it was withdrawn) counts as ended now. Returns how many jobs were given one.
+    -- History is asked last: it has a partition per day, and most of the awaited runs are pending or running.
+    with ended as materialized (
+        select w.app, w.job, w.awaits
+        from scheduler.job_schedule w
+        where w.awaits is not null
+            and not exists (select from scheduler.run r where r.app = w.app and r.id = w.awaits)
+            and not exists (
+                select from scheduler.lease l cross join lateral unnest(l.runs) r
+                where l.app = w.app and w.job = any (l.jobs) and r.id = w.awaits and r.id <> all (coalesce(l.done, '{}'))
+            )
+    ), held as materialized (
+        -- Joined again, so that a row which changed since it was seen is compared with what was seen of it.
+        select e.app, e.job, e.awaits
+        from ended e
+        join scheduler.job_schedule w on w.app = e.app and w.job = e.job and w.awaits = e.awaits
+        for update of w skip locked
+    )
+    update scheduler.job_schedule s set next_at = coalesce(h.finished_at, scheduler.clock()) + s.delay, awaits = null
+    from held e
+    left join lateral (
+        select h.finished_at from scheduler.history h
+        where h.app = e.app and h.id = e.awaits and h.retry_at is null
+        limit 1
+    ) h on true
+    where s.app = e.app and s.job = e.job;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+comment on function scheduler.schedule_after() is 'Sets the next instant of @after jobs whose run ended.';

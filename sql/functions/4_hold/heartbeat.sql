@@ -1,0 +1,19 @@
+create or replace function scheduler.heartbeat(p_worker bigint, out now timestamptz, out cancels bigint[])
+language plpgsql as $$
+begin
+    -- Says that the worker lives; returns the database's time and the runs it holds whose cancellation was asked for.
+    -- A worker that was declared dead gets JS004: others have its work, and nothing it still reports will count.
+    update scheduler.worker w set seen_at = scheduler.clock()
+    where w.id = p_worker and w.dead_at is null and w.stopped_at is null;
+    if not found then
+        raise exception 'worker % is not registered, has stopped or was declared dead', p_worker using
+            errcode = 'JS004', hint = 'Stop what it runs, register again and go on with the new id.';
+    end if;
+    now := scheduler.clock();
+    select coalesce(array_agg(c.run), '{}') into cancels
+    from scheduler.lease l
+    cross join lateral unnest(l.cancel) as c (run)
+    where l.worker = p_worker and c.run <> all (coalesce(l.done, '{}'));
+end
+$$;
+comment on function scheduler.heartbeat(bigint) is 'A worker''s sign of life; returns the time and asked-for cancellations.';

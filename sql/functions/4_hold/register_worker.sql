@@ -1,0 +1,16 @@
+create or replace function scheduler.register_worker(
+    p_label text, p_host text default '', p_pid integer default 0, p_apps text[] default null,
+    p_queues text[] default null, p_executors text[] default '{python,http}', p_concurrency integer default 1,
+    p_version text default ''
+) returns bigint
+language sql as $$
+    -- A new identity for a worker that starts, or that was declared dead and starts afresh. Never reused, so that a
+    -- process which comes back under its old name cannot make the dead one's work look alive.
+    insert into scheduler.worker (
+        label, host, pid, apps, queues, executors, concurrency, version, started_at, seen_at
+    ) values (
+        p_label, p_host, p_pid, p_apps, p_queues, p_executors, p_concurrency, p_version, scheduler.clock(), scheduler.clock()
+    ) returning id
+$$;
+comment on function scheduler.register_worker(text, text, integer, text[], text[], text[], integer, text) is
+    'Registers a worker process; returns its id.';

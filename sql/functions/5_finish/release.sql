@@ -1,0 +1,33 @@
+create or replace function scheduler.release(p_app text, p_worker bigint, p_lease bigint, p_runs bigint[] default null)
+returns integer
+language plpgsql as $$
+declare
+    v_lease scheduler.lease%rowtype;
+    v_runs  bigint[];
+    v_ended integer;
+begin
+    -- Gives runs that were not started (null: all open ones of the lease) back into run, unharmed: no attempt is counted.
+    -- One whose cancellation was asked for ends as cancelled instead. Only the holder can; returns how many came back.
+    select * into v_lease from scheduler.lease l
+    where l.app = p_app and l.id = p_lease and l.worker = p_worker
+    for update;
+    if not found then
+        return 0;
+    end if;
+    with back as (
+        insert into scheduler.run
+        select r.* from unnest(v_lease.runs) r
+        where r.id <> all (coalesce(v_lease.done, '{}')) and (p_runs is null or r.id = any (p_runs))
+        returning run.id
+    )
+    select array_agg(b.id) into v_runs from back b;
+    if v_runs is null then
+        return 0;
+    end if;
+    perform scheduler.close_runs(p_app, p_lease, v_runs);
+    perform scheduler.cancel(p_app, c.id) from unnest(v_lease.cancel) c (id) where c.id = any (v_runs);
+    get diagnostics v_ended = row_count;
+    return cardinality(v_runs) - v_ended;
+end
+$$;
+comment on function scheduler.release(text, bigint, bigint, bigint[]) is 'Gives unstarted runs of a lease back unharmed.';

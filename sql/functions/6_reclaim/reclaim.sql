@@ -1,0 +1,48 @@
+create or replace function scheduler.reclaim(p_dead_after interval, p_limit integer default 100)
+returns table (app text, lease bigint, worker bigint, runs integer, lost boolean)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_now   timestamptz := scheduler.clock();
+    v_lease record;
+begin
+    -- Declares processes dead that were silent for p_dead_after, and takes back up to p_limit leases of workers that are
+    -- not alive. Of a lease that was begun the open runs end as lost attempts; of a prefetched one they go back unharmed.
+    -- Any server may call it, several at once: a lease is taken by whoever locks it first, and finish() and this compete
+    -- for that same lock, so an attempt ends once.
+    -- Nobody is dead for having been silent while PostgreSQL itself was down.
+    update scheduler.worker w set dead_at = v_now
+    where w.dead_at is null and w.stopped_at is null and greatest(w.seen_at, pg_postmaster_start_time()) < v_now - p_dead_after;
+    update scheduler.server s set dead_at = v_now
+    where s.dead_at is null and s.stopped_at is null and greatest(s.seen_at, pg_postmaster_start_time()) < v_now - p_dead_after;
+
+    for v_lease in
+        select l.app, l.id, l.worker, l.begun_at, l.runs, l.done,
+            format('worker %s (%s on %s) was lost', l.worker, coalesce(w.label, '?'), coalesce(w.host, '?')) as error
+        from scheduler.lease l
+        left join scheduler.worker w on w.id = l.worker
+        where w.id is null or w.dead_at is not null or w.stopped_at is not null
+        order by l.id
+        limit p_limit
+        for update of l skip locked
+    loop
+        app := v_lease.app;
+        lease := v_lease.id;
+        worker := v_lease.worker;
+        lost := v_lease.begun_at is not null;
+        if lost then
+            select scheduler.finish(
+                v_lease.app, v_lease.worker, v_lease.id, o.ids, array_fill('lost'::text, array[cardinality(o.ids)]),
+                p_errors => array_fill(v_lease.error, array[cardinality(o.ids)])
+            ) into runs
+            from (
+                select array_agg(r.id) as ids from unnest(v_lease.runs) r where r.id <> all (coalesce(v_lease.done, '{}'))
+            ) o;
+        else
+            runs := scheduler.release(v_lease.app, v_lease.worker, v_lease.id);
+        end if;
+        return next;
+    end loop;
+end
+$$;
+comment on function scheduler.reclaim(interval, integer) is 'Declares the silent dead and takes back what they held.';

@@ -1,0 +1,34 @@
+-- Who is alive: one row per process start, so that a restarted process never makes dead work look alive.
+-- These two tables do not belong to an app; a distributed database would keep them whole on every node.
+-- seen_at is not indexed and the pages have room: a heartbeat is a HOT update (0 % of them were with an index on it).
+
+create table scheduler.server (
+    id         bigint      not null generated always as identity,
+    label      text        not null,       -- what people call it; never used to tell processes apart
+    host       text        not null,
+    pid        integer     not null,
+    address    text,                       -- where clients reach it
+    version    text        not null,
+    started_at timestamptz not null,
+    seen_at    timestamptz not null,
+    stopped_at timestamptz,                -- it said good-bye
+    dead_at    timestamptz,                -- it was declared dead
+    constraint server_pkey primary key (id)
+) with (fillfactor = 70);
+
+create table scheduler.worker (
+    id          bigint      not null generated always as identity,
+    label       text        not null,
+    host        text        not null,
+    pid         integer     not null,
+    apps        text[],                    -- null: every app it finds
+    queues      text[],                    -- null: every queue it finds
+    executors   text[]      not null,
+    concurrency integer     not null,
+    version     text        not null,
+    started_at  timestamptz not null,
+    seen_at     timestamptz not null,
+    stopped_at  timestamptz,
+    dead_at     timestamptz,
+    constraint worker_pkey primary key (id)
+) with (fillfactor = 70);

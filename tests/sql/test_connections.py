@@ -1,0 +1,64 @@
+"""Connections to a real server: what they are set to, how they fail, how they come back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from scheduler import db as database
+from scheduler.errors import ConfigError
+
+SETTINGS = """
+    select current_setting('application_name'), current_setting('statement_timeout'),
+           current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')
+"""
+
+
+async def test_a_connection_has_a_name_timeouts_and_utc(dsn: str) -> None:
+    async with await database.connect(dsn, name="planner", statement_timeout=2.5) as conn:
+        assert conn.autocommit
+        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock planner", "2500ms", "2500ms", "UTC")
+
+
+async def test_a_pooled_connection_is_set_like_any_other(dsn: str) -> None:
+    async with database.pool(dsn, name="http", size=2) as pool, pool.connection() as conn:
+        assert conn.autocommit
+        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock http", "10s", "10s", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dbname": "nowhere"}, 'cannot connect to database nowhere at .*database "nowhere" does not exist'),
+        ({"user": "nobody_known", "password": "hunter2"}, "nobody_known"),
+        ({"host": "walclock.invalid", "password": "hunter2"}, "walclock.invalid"),
+        ({"host": "127.0.0.1", "port": "1", "password": "hunter2"}, "Connection refused"),
+    ],
+)
+async def test_a_database_out_of_reach_is_reported_in_one_line_without_the_password(
+    dsn: str, change: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as failed:
+        await database.connect(make_conninfo(dsn, **change), name="test")
+    assert "\n" not in str(failed.value)
+    assert "hunter2" not in str(failed.value)
+
+
+async def test_a_service_waits_for_its_database_to_come_back(
+    dsn: str, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = Identifier(str(db.info.dbname))
+    admin = await database.connect(make_conninfo(dsn, dbname="postgres"), name="test")
+    async with admin:
+        await admin.execute(SQL("alter database {} allow_connections false").format(name))
+        waiting = asyncio.create_task(database.connect_forever(dsn, name="planner"))
+        while "planner: no connection, next try in" not in caplog.text:  # noqa: ASYNC110  a log has no event
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await admin.execute(SQL("alter database {} allow_connections true").format(name))
+    async with await waiting as conn:
+        assert await (await conn.execute("select 1")).fetchone() == (1,)

@@ -1,0 +1,105 @@
+"""The process in which tasks run that must be killable: one at a time, one JSON line in, lines out.
+
+In: {"task", "args", and what a Context shows}. Out, the first byte saying what: `H` ready, `X` modules that cannot be
+imported, `L` [stream, text] for the log, `R` the result, `E` the outcome of a task that raised.
+It ends when the worker closes the socket, and by PR_SET_PDEATHSIG when the guard that started it dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import inspect
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from scheduler.errors import ConfigError
+from worker.context import Call, Context
+from worker.executors.python import exited, invoke, resolve
+from worker.outcome import ExecutionFailed, classify, storable
+from worker.registry import import_modules
+
+PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()  # a task may log from threads of its own
+        self._runner = asyncio.Runner()
+        self._pid = os.getpid()
+
+    def serve(self, modules: Sequence[str]) -> None:
+        try:
+            import_modules(modules)
+        except ConfigError as error:
+            self._send(b"X", json.dumps(str(error)).encode())
+            return
+        self._send(b"H", b"")
+        with self._runner, self._connection.makefile("rb") as lines:
+            for line in lines:
+                self._answer(json.loads(line))
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        try:
+            kind, data = b"R", storable(self._result(request)) or b"null"
+        except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome
+            kind, data = b"E", _outcome(error)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy made by os.fork() in the task, which has no business answering for it
+        self._send(kind, data)
+
+    def _result(self, request: dict[str, Any]) -> Any:
+        task = resolve(request)
+        context = Context(self._call(request)) if task.wants_context else None
+        try:
+            result = invoke(task, request, context)
+            return self._runner.run(result) if inspect.iscoroutine(result) else result
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise ExecutionFailed(exited(error)) from error
+
+    def _call(self, request: dict[str, Any]) -> Call:
+        about = dict(request["about"])
+        for instant in ("scheduled_at", "run_at", "deadline"):
+            about[instant] = about[instant] and datetime.fromisoformat(about[instant])
+        return Call(spec=request, isolate=True, log=self._log, **about)
+
+    def _log(self, stream: str, text: str) -> None:
+        self._send(b"L", json.dumps([stream, text]).encode())
+
+    def _send(self, kind: bytes, data: bytes) -> None:
+        with self._sending:
+            self._connection.sendall(kind + data + b"\n")
+
+
+def _outcome(error: BaseException) -> bytes:
+    outcome = classify(error)
+    return json.dumps([type(outcome).__name__, asdict(outcome)]).encode()
+
+
+def _die_with_parent() -> None:
+    """The guard kills this process when the worker dies; the kernel does when the guard dies too."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(path: Sequence[str], modules: Sequence[str]) -> None:
+    """Serve on the socket that is standard input, which tasks see as /dev/null."""
+    _die_with_parent()
+    sys.path[:] = path
+    connection = socket.socket(fileno=os.dup(0))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    with connection, contextlib.suppress(ConnectionError):
+        Child(connection).serve(modules)

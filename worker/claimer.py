@@ -1,0 +1,210 @@
+"""What to claim, when, and how much.
+
+A claim takes what can start soon and no more: the free slots, plus a prefetch that grows with the measured rate and is
+nothing while runs are long, so that a run of three hours holds no other hostage. What is due within the horizon is
+claimed early and waits for its instant on a local timer.
+
+A notification names the queue to look at. Polling finds what notifications missed: within milliseconds while there was
+work a moment ago, in time for the next known instant otherwise, and once per poll floor in any case.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from scheduler.config import Settings
+from scheduler.errors import LeaseLostError, from_database
+from scheduler.link import Link
+from worker import store
+from worker.dispatcher import Dispatcher
+from worker.lease import Lease
+from worker.store import Connection
+
+PREFETCH_SECONDS = 0.05  # of work at the measured rate: covers a claim's round trip several times over
+PREFETCH_MOST = 2_000
+EAGER_FIRST, EAGER_MOST, EAGER_FOR = 0.005, 0.05, 1.0  # seconds: polling right after there was work
+RECONCILE = 2.0  # seconds between two comparisons of what we hold with what the database says we hold
+WAITING_FACTOR = 4  # at most so many times the slots are held for an instant to come
+
+Queue = tuple[str, str]
+
+
+class Claimer:
+    def __init__(
+        self,
+        link: Link,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        worker: int,
+        *,
+        apps: Sequence[str] | None,
+        queues: Sequence[str] | None,
+        executors: Sequence[str],
+        concurrency: int,
+        is_alive: Callable[[], bool],
+        lost: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._worker = worker
+        self._apps = apps
+        self._queues = queues
+        self._executors = executors
+        self._waiting_most = concurrency * WAITING_FACTOR
+        self._is_alive = is_alive
+        self._lost = lost
+        self._leases: dict[int, Lease] = {}
+        self._back: dict[Lease, list[int]] = {}  # to be released: what could not be is tried again
+        self._hinted: set[Queue] = set()
+        self._hungry: set[Queue] = set()
+        self._eager = EAGER_MOST
+        self._worked_at = self._looked_at = self._reconciled_at = self._measured_at = time.monotonic()
+        self._next_due = 0.0
+        self._measured = 0
+        self._rate = 0.0
+
+    def hint(self, app: str, queue: str) -> None:
+        """A notification said that this queue has something new."""
+        if (self._apps is None or app in self._apps) and (self._queues is None or queue in self._queues):
+            self._hinted.add((app, queue))
+
+    @property
+    def wants_room(self) -> bool:
+        """More was there than could be taken, and what is prefetched runs low."""
+        return bool(self._hungry) and self._dispatcher.ready * 2 <= self._prefetch()
+
+    def is_tainted(self, lease: int) -> bool:
+        """Whether a lease with this id must be left to be reclaimed."""
+        return lease in self._leases and self._leases[lease].is_tainted
+
+    async def run_once(self) -> float:
+        if not self._is_alive():
+            return self._settings.poll
+        try:
+            async with self._link.within(self._settings.statement_timeout) as conn:
+                return await self._step(conn)
+        except psycopg.Error as error:
+            if isinstance(from_database(error), LeaseLostError):
+                self._lost()
+                return self._settings.poll
+            raise
+
+    async def _step(self, conn: Connection) -> float:
+        self._measure()
+        targets = self._hinted | self._hungry
+        self._hinted = set()
+        self._hungry = set()
+        taken = 0
+        for app, queue in sorted(targets):
+            taken += await self._claim(conn, app, queue)
+        now = time.monotonic()
+        if not targets or now - self._looked_at >= self._settings.poll:
+            taken += await self._look(conn, targets)
+        await self._give_back_overdue(conn)
+        if now - self._reconciled_at >= RECONCILE:
+            await self._reconcile(conn)
+        return self._delay(taken)
+
+    async def _look(self, conn: Connection, seen: set[Queue]) -> int:
+        """Ask where there is work at all, and take of what is due."""
+        taken = 0
+        self._looked_at = time.monotonic()
+        self._next_due = self._looked_at + self._settings.poll
+        for app, queue, due_in in await store.next_due(conn, self._apps, self._queues, self._executors):
+            if due_in > self._settings.horizon:
+                self._next_due = min(self._next_due, self._looked_at + due_in - self._settings.horizon)
+                break  # they come in the order of their time
+            if (app, queue) not in seen:
+                taken += await self._claim(conn, app, queue)
+        return taken
+
+    async def _claim(self, conn: Connection, app: str, queue: str) -> int:
+        free = self._dispatcher.free(queue)
+        taken = self._take(*await self._ask(conn, app, queue, free, begin=True)) if free > 0 else 0
+        if taken < free:
+            room = self._waiting_most - self._dispatcher.waiting
+            if self._settings.horizon > 0 and room > 0:
+                limit = min(room, max(1, self._dispatcher.free(queue)))
+                taken += self._take(*await self._ask(conn, app, queue, limit, begin=False, ahead=True))
+            return taken
+        self._hungry.add((app, queue))
+        more = self._prefetch() - self._dispatcher.ready
+        if more > 0:
+            extra = self._take(*await self._ask(conn, app, queue, more, begin=False))
+            if extra < more:
+                self._hungry.discard((app, queue))
+            taken += extra
+        return taken
+
+    async def _ask(
+        self, conn: Connection, app: str, queue: str, limit: int, *, begin: bool, ahead: bool = False
+    ) -> tuple[Lease, int]:
+        number, rows = await store.claim(
+            conn,
+            app,
+            self._worker,
+            queue,
+            limit=limit,
+            executors=self._executors,
+            horizon=self._settings.horizon if ahead else 0.0,
+            begin=begin,
+        )
+        return Lease(app, queue, number, rows, begun=begin), len(rows)
+
+    def _take(self, lease: Lease, size: int) -> int:
+        if size:
+            self._leases[lease.id] = lease
+            self._dispatcher.accept(lease)
+            self._worked_at = time.monotonic()
+        return size
+
+    def _delay(self, taken: int) -> float:
+        now = time.monotonic()
+        if self._hinted:
+            return 0.0
+        if self._hungry:
+            can_take = any(self._dispatcher.free(queue) > 0 for _, queue in self._hungry)
+            return 0.0 if can_take or self._prefetch() > self._dispatcher.ready else self._settings.poll
+        if taken:
+            self._eager = EAGER_FIRST
+            return self._eager
+        if now - self._worked_at < EAGER_FOR:
+            self._eager = min(EAGER_MOST, self._eager * 2)
+            return min(self._eager, max(0.0, self._next_due - now))
+        return max(0.0, min(self._settings.poll, self._next_due - now))
+
+    def _prefetch(self) -> int:
+        return min(PREFETCH_MOST, int(self._rate * PREFETCH_SECONDS))
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        passed = now - self._measured_at
+        if passed < PREFETCH_SECONDS / 10:
+            return
+        rate = (self._dispatcher.finished - self._measured) / passed
+        self._rate = rate if passed > 1 else max(rate, self._rate * (1 - passed))  # up at once, down within a second
+        self._measured, self._measured_at = self._dispatcher.finished, now
+
+    async def _give_back_overdue(self, conn: Connection) -> None:
+        """Others may have a slot for what has waited here for longer than the poll floor."""
+        if self._dispatcher.ready:
+            for held in self._dispatcher.take_back(overdue=self._settings.poll):
+                self._back.setdefault(held.lease, []).append(held.row.id)
+        for lease in list(self._back):
+            await store.release(conn, lease.app, self._worker, lease.id, self._back[lease])
+            del self._back[lease]
+
+    async def _reconcile(self, conn: Connection) -> None:
+        """Release leases that the database says are ours and that we never heard of: the answer to a claim was lost.
+
+        A report on its way keeps its lease known: released under it, the runs that it ended would be executed again.
+        """
+        self._reconciled_at = time.monotonic()
+        self._leases = {number: lease for number, lease in self._leases.items() if not lease.is_over}
+        for app, number in await store.leases_of(conn, self._worker):
+            if number not in self._leases:
+                await store.release(conn, app, self._worker, number)

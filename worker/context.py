@@ -1,0 +1,73 @@
+"""What an attempt knows: `Call` for executors, and `Context`, the part of it that a user's task sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.outcome import clean
+
+
+@dataclass(slots=True)
+class Call:
+    """Everything an executor may know about one attempt. Times are aware; `timeout` is in seconds."""
+
+    app: str
+    run_id: int
+    attempt: int
+    scheduled_at: datetime | None
+    run_at: datetime
+    fence: int
+    deadline: datetime
+    timeout: float
+    spec: dict[str, Any]
+    queue: str
+    job: str | None
+    isolate: (
+        bool  # this run was lost with a worker before: a python task then runs in a child process, whatever its kind
+    )
+    log: Callable[[str, str], None]  # (stream, text): appends to the run's log; never blocks
+
+    def instant(self) -> str:
+        """The nominal instant, ISO 8601 in UTC; a run without a schedule was meant for its `run_at`."""
+        return (self.scheduled_at or self.run_at).astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+class Context:
+    """What a task may ask about its own attempt. Made by the executor; a task only reads it.
+
+    `fence` only grows from one attempt to the next: a store that remembers the highest one it saw can refuse a
+    straggler. `deadline` is the instant at which the attempt is ended. Threads cannot be interrupted, so a long task
+    in a thread looks at `cancelled` now and then and returns; what it returns then is discarded.
+    """
+
+    __slots__ = ("_cancelled", "_log", "app", "attempt", "deadline", "fence", "run_id", "scheduled_at")
+
+    def __init__(self, call: Call) -> None:
+        self.run_id = call.run_id
+        self.app = call.app
+        self.attempt = call.attempt
+        self.scheduled_at = call.scheduled_at
+        self.deadline = call.deadline
+        self.fence = call.fence
+        self._log = call.log
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the attempt was cancelled or ran out of time."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Called by the executor when it stops waiting for the task."""
+        self._cancelled = True
+
+    def log(self, message: object) -> None:
+        """Append a line to the run's log, seen with `scheduler logs RUN`."""
+        self._log("task", clean(str(message)))
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far the task is, from 0 to 1; what lies outside is brought to the nearer end."""
+        self._log("progress", f"{min(max(fraction, 0.0), 1.0):.4f} {clean(message)}".rstrip())

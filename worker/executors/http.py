@@ -1,0 +1,205 @@
+"""HTTP requests: `{"url", "method", "headers", "body" or "json", "expect_status"}`.
+
+The method is GET, or POST when there is a body. The result is `{status, headers, body}`; any 2xx succeeds, or what
+`expect_status` (a number or several) says. Up to five redirects are followed, without credentials to another origin.
+
+Internal addresses are refused where the socket is made, after names were resolved and for every redirect anew: a
+check of the URL, or of an earlier answer of the resolver, is one that a second answer gets around.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from scheduler.errors import MissingExtraError
+from worker.addresses import Allowed, internal
+from worker.context import Call
+from worker.executors import ExecutionFailed, Settings
+from worker.outcome import shorten
+
+try:
+    import aiohttp
+    from aiohttp.abc import AbstractResolver, ResolveResult
+except ImportError:
+    raise MissingExtraError("the http executor", "http") from None
+
+BODY_LIMIT = 64 * 1024  # bytes of the answer that are kept
+HEADER_LIMIT = 4096  # bytes of one header of the answer
+REDIRECTS = 5
+CONNECT_TIMEOUT = 30.0  # seconds
+SHOWN = 200  # bytes of a value in an error text
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 calls it
+Request = dict[str, Any]
+
+
+class HttpExecutor:
+    def __init__(self, settings: Settings) -> None:
+        self._allowed = Allowed(settings.http_allow)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def execute(self, call: Call) -> dict[str, Any]:
+        """`{status, headers, body}`, with `truncated` when the body was cut; ExecutionFailed on another status."""
+        expected = _expected(call.spec)
+        request = _request(call)
+        timeout = aiohttp.ClientTimeout(total=call.timeout, sock_connect=CONNECT_TIMEOUT)
+        follow = not any(300 <= status < 400 for status in expected)  # noqa: PLR2004  redirects
+        shown = f"{request['method']} {_shown(request['url'])}"
+        try:
+            async with self._opened().request(
+                **request, timeout=timeout, allow_redirects=follow, max_redirects=REDIRECTS + 1
+            ) as answer:
+                result = await _result(answer)
+        except aiohttp.ClientError as error:
+            raise ExecutionFailed(f"{shown}: {_reason(error)}") from error
+        except TimeoutError as error:
+            raise ExecutionFailed(f"{shown}: no answer in time") from error
+        except ValueError as error:  # a URL or header that only the client finds fault with
+            raise ExecutionFailed(f"{shown}: bad request: {shorten(str(error), SHOWN)}", final=True) from error
+        if result["status"] in expected or (not expected and 200 <= result["status"] < 300):  # noqa: PLR2004  success
+            return result
+        raise ExecutionFailed(f"{shown}: answered {result['status']} {answer.reason or ''}".rstrip(), result)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0,  # the worker's slots are the limit
+                resolver=_Resolver(self._allowed),
+                use_dns_cache=False,
+                socket_factory=self._socket,
+            )
+            # No cookies: what one run was given must not be sent by another. No proxies and no .netrc from outside.
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    def _socket(self, found: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, target = found
+        address = ipaddress.ip_address(target[0].partition("%")[0])
+        if internal(address) and not self._allowed.permits(address, target[1]):
+            where = f"{address} port {target[1]}"
+            raise PermissionError(f"{where} is an internal address, refused unless SCHEDULER_HTTP_ALLOW has it")
+        return socket.socket(family, kind, protocol)
+
+
+class _Resolver(AbstractResolver):
+    """The system's resolver, which tells the allow list what its names stand for."""
+
+    def __init__(self, allowed: Allowed) -> None:
+        self._allowed = allowed
+        self._system = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._system.resolve(host, port, family)
+        for each in found:
+            self._allowed.resolved(host, port, ipaddress.ip_address(each["host"].partition("%")[0]))
+        return found
+
+    async def close(self) -> None:
+        await self._system.close()
+
+
+def _request(call: Call) -> Request:
+    spec = call.spec
+    url, given = spec.get("url"), spec.get("headers")
+    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+        raise _bad('"url" must begin with http:// or https://', _shown(url) if isinstance(url, str) else url)
+    if "body" in spec and "json" in spec:
+        raise ExecutionFailed('bad spec: "body" or "json", not both', final=True)
+    if not isinstance(spec.get("body", ""), str):
+        raise _bad('"body" must be a string ("json" takes anything)', spec["body"])
+    method = spec.get("method") or ("POST" if "body" in spec or "json" in spec else "GET")
+    if not isinstance(method, str) or not method.isalpha() or not method.isascii():
+        raise _bad('"method" must be the name of an HTTP method', method)
+    request: Request = {"method": method.upper(), "url": url, "headers": _headers(call, {} if given is None else given)}
+    if "body" in spec:
+        request["data"] = spec["body"].encode()
+    elif "json" in spec:
+        request["json"] = spec["json"]
+    return request
+
+
+def _headers(call: Call, given: Any) -> dict[str, str]:
+    """The spec's, except that it cannot claim another fence; a trace that it continues is its own."""
+    if not isinstance(given, dict):
+        raise _bad('"headers" must be an object of strings', given)
+    for name, value in given.items():  # a value may be a secret, and is not shown
+        if not NAME.fullmatch(name):
+            raise _bad('"headers" must have names of letters, digits and dashes', name)
+        if not isinstance(value, str) or not value.isprintable():
+            raise ExecutionFailed(f"bad spec: header {name!r} must be a string without line breaks", final=True)
+    ours = {
+        "Scheduler-Run-Id": str(call.run_id),
+        "Scheduler-Attempt": str(call.attempt),
+        "Scheduler-Scheduled-At": call.instant(),
+        "Scheduler-Fence": str(call.fence),
+    }
+    taken = {name.lower() for name in ours}
+    theirs = {name: value for name, value in given.items() if name.lower() not in taken}
+    if "traceparent" not in {name.lower() for name in theirs}:
+        ours["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    return {**theirs, **ours}
+
+
+def _expected(spec: dict[str, Any]) -> list[int]:
+    expected = spec.get("expect_status")
+    several = expected if isinstance(expected, list) else [] if expected is None else [expected]
+    if not all(type(status) is int and 100 <= status <= 599 for status in several):  # noqa: PLR2004  HTTP's own range
+        raise _bad('"expect_status" must be a status from 100 to 599, or an array of them', expected)
+    return several
+
+
+async def _result(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    kept = bytearray()
+    async for chunk in answer.content.iter_chunked(16 * 1024):
+        kept += chunk
+        if len(kept) > BODY_LIMIT:
+            answer.close()  # however much there is to come
+            break
+    headers: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        joined = f"{headers[name]}, {value}" if name in headers else value
+        headers[name] = shorten(joined.encode("utf-8", "replace").decode(), HEADER_LIMIT)
+    result: dict[str, Any] = {"status": answer.status, "headers": headers, "body": _text(answer, kept[:BODY_LIMIT])}
+    if len(kept) > BODY_LIMIT:
+        result["truncated"] = True
+    return result
+
+
+def _text(answer: aiohttp.ClientResponse, body: bytearray) -> str:
+    try:
+        return body.decode(answer.charset or "utf-8", errors="replace")
+    except LookupError:  # a charset nobody knows
+        return body.decode("utf-8", errors="replace")
+
+
+def _reason(error: aiohttp.ClientError) -> str:
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return f"more than {REDIRECTS} redirects"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return str(error.os_error) if isinstance(error.os_error, PermissionError) else str(error)
+    return shorten(" ".join(f"{type(error).__name__}: {error}".split()), 2 * SHOWN)
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be secret: no user, no query."""
+    try:
+        parts = urlsplit(url)
+        return shorten(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", SHOWN)
+    except ValueError:
+        return "(an unreadable URL)"
+
+
+def _bad(what: str, value: object) -> ExecutionFailed:
+    return ExecutionFailed(f"bad spec: {what}, not {shorten(repr(value), SHOWN)}", final=True)

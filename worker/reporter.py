@@ -1,0 +1,146 @@
+"""Ended attempts on their way to the database, in batches: one statement per lease, one transaction for several.
+
+What could not be delivered is sent again for as long as the lease may still be ours. A report that arrives twice, or
+after the lease was taken away, changes nothing: the statement checks the holder itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import psycopg
+
+from scheduler.db import Backoff
+from scheduler.errors import SchedulerError
+from scheduler.link import Link
+from scheduler.loop import describe
+from worker import store
+from worker.journal import Journal
+from worker.lease import Lease
+from worker.store import Connection, Report
+
+log = logging.getLogger(__name__)
+
+GATHER = 0.02  # seconds that reports of a lease whose other runs go on are gathered
+LOG_EVERY = 0.2  # seconds that log lines of runs which go on are gathered
+SEND_TIMEOUT = 10.0
+# What a retry cannot mend. ValueError is a text that could not even be encoded.
+UNSTORABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.InternalError, ValueError)
+
+Batch = list[tuple[Lease, list[Report]]]
+
+
+class Reporter:
+    def __init__(self, link: Link, worker: int, journal: Journal) -> None:
+        self._link = link
+        self._worker = worker
+        self._journal = journal
+        self._dirty: dict[int, Lease] = {}
+        self._sending: Batch = []
+        self._signal = asyncio.Event()
+        self._gathering: asyncio.TimerHandle | None = None
+        self._backoff = Backoff(0.02, 1.0)
+        self._closed = False
+
+    def add(self, lease: Lease, report: Report) -> None:
+        lease.reports.append(report)
+        lease.unanswered += 1
+        self._dirty[lease.id] = lease
+        if not lease.open:
+            self._signal.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER, self._gathered)
+
+    async def run(self) -> None:
+        """Until closed and everything was answered, or cancelled."""
+        while not self._closed or self._dirty or self._journal:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOG_EVERY):
+                    await self._signal.wait()
+            self._signal.clear()
+            await self._send_all()
+
+    def close(self) -> None:
+        """No more is coming: `run` sends what is left and returns."""
+        self._closed = True
+        self._signal.set()
+
+    async def _send_all(self) -> None:
+        if not self._dirty:
+            await self._send_log()
+        while self._dirty or self._sending:
+            if not self._sending:
+                self._sending = [(lease, lease.reports) for lease in self._dirty.values()]
+                for lease in self._dirty.values():
+                    lease.reports = []
+                self._dirty.clear()
+            await self._send_log()  # after the reports were chosen: it holds all lines of the runs that ended
+            try:
+                async with self._link.within(SEND_TIMEOUT) as conn:
+                    await self._send(conn, self._sending)
+            except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
+                log.warning("reports wait: %s", describe(error))
+                await self._pause()
+            except Exception:  # reports that nobody sends any more would be the silent end of the worker
+                log.exception("reports failed unexpectedly")
+                await self._pause()
+            else:
+                for lease, reports in self._sending:
+                    lease.unanswered -= len(reports)
+                self._sending = []
+                self._backoff.reset()
+
+    async def _pause(self) -> None:
+        await self._link.close()
+        await asyncio.sleep(self._backoff.next())
+
+    async def _send(self, conn: Connection, batch: Batch) -> None:
+        try:
+            if len(batch) == 1:
+                await self._finish(conn, *batch[0])
+                return
+            async with conn.transaction():
+                for lease, reports in batch:
+                    await self._finish(conn, lease, reports)
+        except UNSTORABLE:
+            # Something in the batch cannot be stored. One by one, so that its neighbours do not suffer for it.
+            for lease, reports in batch:
+                for report in reports:
+                    await self._finish_alone(conn, lease, report)
+
+    async def _finish_alone(self, conn: Connection, lease: Lease, report: Report) -> None:
+        try:
+            await self._finish(conn, lease, [report])
+        except UNSTORABLE as error:
+            log.error("run %s: its result cannot be stored: %s", report.run_id, describe(error))  # noqa: TRY400
+            text = f"the result cannot be stored: {describe(error)}"
+            report = Report(report.run_id, "failed", report.started_at, report.finished_at, error=text)
+            await self._finish(conn, lease, [report])
+
+    async def _finish(self, conn: Connection, lease: Lease, reports: Sequence[Report]) -> None:
+        counted = await store.finish(conn, lease.app, self._worker, lease.id, reports)
+        if counted < len(reports):
+            log.warning(
+                "%s of %s reports of lease %s did not count: it is no longer ours, or they ended otherwise",
+                len(reports) - counted,
+                len(reports),
+                lease.id,
+            )
+
+    async def _send_log(self) -> None:
+        """Lines go before the ends of their runs, so that who follows a log until its run ended has seen them all."""
+        if not self._journal:
+            return
+        try:
+            async with self._link.within(SEND_TIMEOUT) as conn:
+                await self._journal.flush(conn)
+        except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
+            log.warning("log lines wait: %s", describe(error))
+            await self._link.close()
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._signal.set()

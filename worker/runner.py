@@ -1,0 +1,131 @@
+"""One run, as a list of verbs: resolve, start, call, classify, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from scheduler.clock import DatabaseClock
+from worker.context import Call
+from worker.executors import Executor
+from worker.journal import Journal
+from worker.lease import Held
+from worker.outcome import Cancelled, Crashed, Failed, Outcome, Succeeded, classify, shorten, storable
+from worker.registry import REGISTRY, Task
+from worker.store import Report
+
+TIMEOUT = 3600.0  # seconds, where neither the run nor its task says
+LONGEST = 10 * 365 * 86_400.0  # seconds: an interval may be longer than a datetime can hold
+MAX_ATTEMPTS = 3  # the column's default: a run that has it takes the task's own number, if it has one
+
+
+class Runner:
+    def __init__(self, executors: Mapping[str, Executor], clock: DatabaseClock, journal: Journal) -> None:
+        self._executors = executors
+        self._clock = clock
+        self._journal = journal
+
+    async def run(self, held: Held) -> Report | None:
+        """Execute one attempt; never raises. None: it was given up on purpose, and nothing is to be reported."""
+        outcome = await self._call(held)
+        self._journal.close(held.row.id)
+        return None if outcome is None else self._report(held, outcome)
+
+    def timeout(self, held: Held) -> float:
+        """How many seconds an attempt may take."""
+        task = _task(held)
+        return min(held.row.timeout or (task and task.timeout) or TIMEOUT, LONGEST)
+
+    def max_attempts(self, held: Held) -> int:
+        """How often the run may be tried in all."""
+        task = _task(held)
+        if task is None or task.max_attempts is None or held.row.max_attempts != MAX_ATTEMPTS:
+            return held.row.max_attempts
+        return task.max_attempts
+
+    def forsake(self, held: Held) -> Report | None:
+        """The report of a run that was told to stop and does not: it ends here whatever it goes on to do."""
+        outcome = self._broken_off(held)
+        return None if outcome is None else self._report(held, outcome)
+
+    async def _call(self, held: Held) -> Outcome | None:
+        executor = self._executors.get(held.row.executor)
+        if executor is None:
+            return Failed(f"this worker has no executor {held.row.executor!r}")
+        if held.spec is None:
+            return Failed("spec cannot be read: a number in it is too long, or it is nested too deep", final=True)
+        try:
+            return Succeeded(await executor.execute(self._describe(held, held.spec)))
+        except BaseException as error:  # noqa: BLE001  whatever user code raises, the run has to end
+            return classify(error) if held.ending is None else self._broken_off(held)
+
+    def _broken_off(self, held: Held) -> Outcome | None:
+        """What became of a run that was told to stop, whatever it raised on its way out."""
+        match held.ending:
+            case "timeout":
+                return Failed(f"timed out after {held.timeout:g} s")
+            case "cancel":
+                return Cancelled("cancelled while it ran")
+            case _:
+                return None
+
+    def _describe(self, held: Held, spec: dict[str, Any]) -> Call:
+        row, lease = held.row, held.lease
+        return Call(
+            app=lease.app,
+            run_id=row.id,
+            attempt=row.attempt,
+            scheduled_at=None if row.scheduled_at is None else datetime.fromtimestamp(row.scheduled_at, UTC),
+            run_at=datetime.fromtimestamp(row.run_at, UTC),
+            fence=lease.id,
+            deadline=datetime.fromtimestamp(self._clock.now() + held.timeout, UTC),
+            timeout=held.timeout,
+            spec=spec,
+            queue=lease.queue,
+            job=row.job,
+            isolate=row.lost > 0,
+            log=lambda stream, text: self._journal.write(lease.app, row.id, row.attempt, stream, text),
+        )
+
+    def _report(self, held: Held, outcome: Outcome) -> Report:
+        report = Report(held.row.id, "succeeded", held.started_at, self._clock.now())
+        if isinstance(outcome, Succeeded):
+            try:
+                report.result = storable(outcome.result)
+            except Exception as error:  # noqa: BLE001  a result is made of user code: its properties, its `__str__`
+                outcome = classify(error)
+        match outcome:
+            case Succeeded():
+                pass
+            case Failed():
+                report.outcome = "failed"
+                report.error = outcome.error
+                report.retry_after = outcome.retry_after
+                report.result = _kept(outcome)
+                attempts = 0 if outcome.final else self.max_attempts(held)
+                report.max_attempts = None if attempts == held.row.max_attempts else attempts
+            case Cancelled():
+                report.outcome = "cancelled"
+                report.error = outcome.reason
+            case Crashed():
+                report.outcome = "lost"
+                report.error = outcome.error
+            case _:
+                assert_never(outcome)
+        return report
+
+
+def _task(held: Held) -> Task | None:
+    if held.row.executor != "python" or held.spec is None:
+        return None
+    name = held.spec.get("task")
+    return REGISTRY.get(name) if isinstance(name, str) else None
+
+
+def _kept(outcome: Failed) -> bytes | None:
+    """What is known of a failed attempt's result; one that cannot be stored is left out, the error says enough."""
+    try:
+        return storable(outcome.result)
+    except Exception:  # noqa: BLE001  as above
+        return storable({"result": shorten(f"a {type(outcome.result).__name__} that is not JSON")})

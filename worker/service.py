@@ -1,0 +1,150 @@
+"""A worker process, put together: from its registration until it has drained.
+
+    Worker ── a process ─▶ Life ── one registration ─▶ Claimer ─▶ Dispatcher ─▶ Runner ─▶ Reporter
+                                    └─ Lifeline (its own thread and connection)
+
+A worker that was declared dead, or could not say that it lives, stops everything it runs and starts a new life under a
+new identity. Connections of a process: claims, reports, heartbeat, listener. Four.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+import psycopg
+
+from scheduler.clock import DatabaseClock
+from scheduler.config import Settings
+from scheduler.db import Backoff
+from scheduler.errors import SchedulerError
+from scheduler.link import Link
+from scheduler.listen import Listener
+from scheduler.loop import describe
+from worker import executors as plugins
+from worker import registry, store
+from worker.life import Life
+from worker.lifeline import EXIT_STALLED, boottime
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    def __init__(
+        self,
+        dsn: str,
+        settings: Settings,
+        *,
+        label: str | None = None,
+        apps: Sequence[str] | None = None,
+        queues: Mapping[str, int | None] | None = None,
+        executors: Sequence[str] = ("python", "http"),
+        concurrency: int = 20,
+        modules: Sequence[str] = (),
+    ) -> None:
+        """`apps` and `queues` None: all there are. A queue's value is its slots, None for as many as `concurrency`."""
+        self.dsn = dsn
+        self.settings = settings
+        self.label = label or socket.gethostname()
+        self.apps = apps
+        self.queues = queues
+        self.executor_names = list(executors)
+        self.concurrency = concurrency
+        self.modules = modules
+        self.clock = DatabaseClock()
+        self._backoff = Backoff()
+        self._life: Life | None = None
+
+    async def run(self, stopping: asyncio.Event, forced: asyncio.Event) -> None:
+        """Work until `stopping` is set, then drain; `forced` ends the draining. ConfigError for what cannot be run."""
+        registry.import_modules(self.modules)
+        executors = plugins.load(self.executor_names, modules=self.modules, threads=self.concurrency)
+        listener = Listener(
+            self.dsn,
+            ["scheduler_run", "scheduler_cancel"],
+            name=f"worker listener {self.label}",
+            heard=self._heard,
+            connected=self._connected,
+        )
+        listening = asyncio.create_task(listener.run())
+        try:
+            async with (
+                self._link("claims") as claims,
+                self._link("reports") as reports,
+            ):
+                while not stopping.is_set():
+                    since = boottime()
+                    number = await self._register(claims)
+                    if number is not None:
+                        self._life = Life(
+                            number,
+                            self.settings,
+                            self.clock,
+                            executors,
+                            since=since,
+                            dsn=self.dsn,
+                            label=self.label,
+                            claims=claims,
+                            reports=reports,
+                            apps=self.apps,
+                            queues=self.queues,
+                            concurrency=self.concurrency,
+                        )
+                        await self._life.run(stopping, forced)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            for executor in executors.values():
+                await executor.close()
+        if self._life is not None and self._life.dispatcher.forsaken:
+            log.critical("a run does not let itself be stopped: ending this process with it")
+            os._exit(EXIT_STALLED)
+
+    def _link(self, what: str) -> Link:
+        return Link(self.dsn, name=f"{what} {self.label}", statement_timeout=self.settings.statement_timeout)
+
+    async def _register(self, link: Link) -> int | None:
+        """The number of the life that begins, or None after a failure and a pause."""
+        try:
+            async with link.within(self.settings.statement_timeout) as conn:
+                number = await store.register_worker(
+                    conn,
+                    label=self.label,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    apps=self.apps,
+                    queues=list(self.queues) if self.queues else None,
+                    executors=self.executor_names,
+                    concurrency=self.concurrency,
+                    version=version("walclock"),
+                )
+        except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
+            delay = self._backoff.next()
+            log.warning("cannot register: %s; next try in %.2f s", describe(error), delay)
+            await link.close()
+            await asyncio.sleep(delay)
+            return None
+        self._backoff.reset()
+        log.info("worker %s (%s) is ready: %s slots", number, self.label, self.concurrency)
+        return number
+
+    def _connected(self) -> None:
+        if self._life is not None:
+            self._life.claiming.wake()
+
+    def _heard(self, channel: str, payload: str) -> None:
+        if self._life is None:
+            return
+        if channel == "scheduler_cancel":
+            worker, _, run = payload.partition(" ")
+            if worker == str(self._life.number) and run.isdigit():
+                self._life.dispatcher.cancel(int(run))
+            return
+        app, tab, queue = payload.partition("\t")
+        if tab:
+            self._life.claimer.hint(app, queue)
+        self._life.claiming.wake()

@@ -1,0 +1,208 @@
+"""The worker protocol: one function per SQL function, same name. Nowhere else in this package is SQL written.
+
+Times cross this border as seconds since the epoch of the database's clock, JSON as bytes, so that a batch of thousands
+costs no conversion that nobody needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+Connection = AsyncConnection[TupleRow]
+
+
+@dataclass(slots=True, frozen=True)
+class Row:
+    """A claimed run. `attempt` counts this try; `timeout` is in seconds.
+
+    Nothing in it fails to load: a row whose year 12000 or whose integer of 5,000 digits Python refuses would otherwise
+    fail the whole claim, again and again, and nothing of its queue would run any more.
+    """
+
+    id: int
+    executor: str
+    spec: str
+    attempt: int
+    run_at: float
+    scheduled_at: float | None
+    job: str | None
+    timeout: float | None
+    max_attempts: int
+    lost: int
+
+
+@dataclass(slots=True)
+class Report:
+    """How one attempt ended, in the words of `scheduler.finish`."""
+
+    run_id: int
+    outcome: str
+    started_at: float | None
+    finished_at: float
+    result: bytes | None = None
+    error: str | None = None
+    retry_after: float | None = None
+    max_attempts: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Line:
+    """One line that a run wrote."""
+
+    app: str
+    run_id: int
+    attempt: int
+    number: int
+    at: float
+    stream: str
+    text: str
+
+
+async def register_worker(
+    conn: Connection,
+    *,
+    label: str,
+    host: str,
+    pid: int,
+    apps: Sequence[str] | None,
+    queues: Sequence[str] | None,
+    executors: Sequence[str],
+    concurrency: int,
+    version: str,
+) -> int:
+    cursor = await conn.execute(
+        "select scheduler.register_worker(%s, %s, %s, %s::text[], %s::text[], %s::text[], %s, %s)",
+        (
+            label,
+            host,
+            pid,
+            list(apps) if apps is not None else None,
+            list(queues) if queues is not None else None,
+            list(executors),
+            concurrency,
+            version,
+        ),
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101  a select without from has one row
+    return int(row[0])
+
+
+async def heartbeat(conn: Connection, worker: int) -> tuple[datetime, list[int]]:
+    """The database's time, and the runs whose cancellation was asked for. JS004: the worker was declared dead."""
+    cursor = await conn.execute("select h.now, h.cancels from scheduler.heartbeat(%s) h", (worker,))
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101
+    return row[0], row[1]
+
+
+async def retire_worker(conn: Connection, worker: int) -> None:
+    await conn.execute("select scheduler.retire_worker(%s)", (worker,))
+
+
+async def next_due(
+    conn: Connection, apps: Sequence[str] | None, queues: Sequence[str] | None, executors: Sequence[str]
+) -> list[tuple[str, str, float]]:
+    """(app, queue, seconds until its earliest run is due) of each queue with work for such a worker."""
+    cursor = await conn.execute(
+        "select d.app, d.queue, extract(epoch from d.due_in)::float8"
+        " from scheduler.next_due(%s::text[], %s::text[], %s::text[]) d",
+        (
+            list(apps) if apps is not None else None,
+            list(queues) if queues is not None else None,
+            list(executors),
+        ),
+    )
+    return [(str(app), str(queue), float(due_in)) for app, queue, due_in in await cursor.fetchall()]
+
+
+async def claim(
+    conn: Connection,
+    app: str,
+    worker: int,
+    queue: str,
+    *,
+    limit: int,
+    executors: Sequence[str],
+    horizon: float,
+    begin: bool,
+) -> tuple[int, list[Row]]:
+    """The new lease's id and its runs in the order in which they should start; (0, []) when nothing was due."""
+    cursor = await conn.execute(
+        "select c.lease, c.id, c.executor, c.spec::text, c.attempt, extract(epoch from c.run_at)::float8,"
+        " extract(epoch from c.scheduled_at)::float8, c.job, extract(epoch from c.timeout)::float8,"
+        " c.max_attempts, c.lost"
+        " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s) c",
+        (app, worker, queue, limit, list(executors), timedelta(seconds=horizon), begin),
+        binary=True,
+    )
+    rows = await cursor.fetchall()
+    return (rows[0][0], [Row(*row[1:]) for row in rows]) if rows else (0, [])
+
+
+async def begin(conn: Connection, app: str, worker: int, lease: int) -> set[int]:
+    """The runs of a prefetched lease that are still to be executed."""
+    cursor = await conn.execute("select scheduler.begin(%s, %s, %s)", (app, worker, lease))
+    row = await cursor.fetchone()
+    return set(row[0]) if row else set()
+
+
+async def finish(conn: Connection, app: str, worker: int, lease: int, reports: Sequence[Report]) -> int:
+    """How many of the reports counted; none does when the lease is no longer the worker's."""
+    plain = all(r.outcome == "succeeded" and r.result is None for r in reports)
+    cursor = await conn.execute(
+        "select scheduler.finish(%s, %s, %s, %s::bigint[], %s::text[], %s::text[]::jsonb[], %s::text[],"
+        " array(select to_timestamp(t) from unnest(%s::float8[]) t),"
+        " array(select to_timestamp(t) from unnest(%s::float8[]) t),"
+        " array(select make_interval(secs => s) from unnest(%s::float8[]) s), %s::smallint[])",
+        (
+            app,
+            worker,
+            lease,
+            [r.run_id for r in reports],
+            None if plain else [r.outcome for r in reports],
+            None if plain else [r.result.decode() if r.result is not None else None for r in reports],
+            None if plain else [r.error for r in reports],
+            [r.started_at for r in reports],
+            [r.finished_at for r in reports],
+            None if plain else [r.retry_after for r in reports],
+            None if plain else [r.max_attempts for r in reports],
+        ),
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def release(conn: Connection, app: str, worker: int, lease: int, runs: Sequence[int] | None = None) -> int:
+    """Gives runs that were not started (None: all that are open) back unharmed; how many came back."""
+    given = list(runs) if runs is not None else None
+    cursor = await conn.execute("select scheduler.release(%s, %s, %s, %s::bigint[])", (app, worker, lease, given))
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def append_log(conn: Connection, app: str, lines: Sequence[Line]) -> None:
+    await conn.execute(
+        "select scheduler.append_log(%s, %s::bigint[], %s::smallint[], %s::integer[],"
+        " array(select to_timestamp(t) from unnest(%s::float8[]) t), %s::text[], %s::text[])",
+        (
+            app,
+            [line.run_id for line in lines],
+            [line.attempt for line in lines],
+            [line.number for line in lines],
+            [line.at for line in lines],
+            [line.stream for line in lines],
+            [line.text for line in lines],
+        ),
+    )
+
+
+async def leases_of(conn: Connection, worker: int) -> list[tuple[str, int]]:
+    """(app, lease) of every lease that the database has for the worker."""
+    cursor = await conn.execute("select l.app, l.lease from scheduler.leases_of(%s) l", (worker,))
+    return [(str(app), int(lease)) for app, lease in await cursor.fetchall()]
