@@ -19,7 +19,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 from scheduler.errors import ConfigError
@@ -68,12 +67,9 @@ class Child:
             raise ExecutionFailed(exited(error)) from error
 
     def _call(self, request: dict[str, Any]) -> Call:
-        about = dict(request["about"])
-        for instant in ("scheduled_at", "run_at", "deadline"):
-            about[instant] = about[instant] and datetime.fromisoformat(about[instant])
-        return Call(spec=request, isolate=True, log=self._log, **about)
+        return Call(spec=request, isolate=True, write=self._write, **request["about"])
 
-    def _log(self, stream: str, text: str) -> None:
+    def _write(self, _app: str, _run_id: int, _attempt: int, stream: str, text: str) -> None:
         self._send(b"L", json.dumps([stream, text]).encode())
 
     def _send(self, kind: bytes, data: bytes) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -179,17 +178,13 @@ def _request(call: Call) -> bytes:
         "app": call.app,
         "run_id": call.run_id,
         "attempt": call.attempt,
-        "scheduled_at": _text(call.scheduled_at),
-        "run_at": _text(call.run_at),
+        "scheduled": call.scheduled,
+        "run": call.run,
+        "ends": call.ends,
         "fence": call.fence,
-        "deadline": _text(call.deadline),
         "timeout": call.timeout,
         "queue": call.queue,
         "job": call.job,
     }
     spec = {"task": call.spec.get("task"), "args": call.spec.get("args"), "about": about}
     return json.dumps(spec).encode() + b"\n"
-
-
-def _text(instant: datetime | None) -> str | None:
-    return instant.isoformat() if instant else None

@@ -12,21 +12,27 @@ Everything here happens on one event loop and never awaits in the middle of a de
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import itertools
 import logging
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from scheduler.clock import DatabaseClock
 from worker.lease import Ending, Held, Lease
 from worker.runner import Runner
+from worker.steps import Rest
 from worker.store import Report
 
 log = logging.getLogger(__name__)
 
 BEGIN_AHEAD = 0.05  # seconds before its instant that a lease held for it is declared begun: two round trips and a pause
 PATIENCE = 6.0  # seconds until a run that is to stop is told again: longer than executors wait between TERM and KILL
+TURN = 0.002  # seconds that runs which end at once may hold the event loop before it looks at its connections
+ABREAST = 64
 SPIN = 0.002  # an event loop's timers are good to a millisecond: the last two are taken in small steps
 
 
@@ -43,7 +49,7 @@ class Dispatcher:
         ended: Callable[[Lease, Report], None],
         room: Callable[[], None],
     ) -> None:
-        """`queues`: slots per queue, where fewer than `concurrency`; `room()` is called when a slot got free."""
+        """`queues`: slots per queue, where fewer than `concurrency`; `room()` is called when one may have got free."""
         self._concurrency = concurrency
         self._queues = queues
         self._clock = clock
@@ -55,11 +61,18 @@ class Dispatcher:
         self._ready: dict[str, deque[Held]] = {}
         self._waiting: list[tuple[float, int, Held]] = []
         self._order = itertools.count()
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._next_deadline = math.inf
+        self._pumping = False
+        self._abreast = 1  # slots to open at once: more when runs wait for something, one when they end at once
+        self._opening = 0
         self._running: Counter[str] = Counter()
         self._held: dict[int, Held] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self.lookahead = 0  # how many runs before its first one is due to start a lease is declared begun
         self.forsaken: set[asyncio.Task[None]] = set()
         self.ready = 0  # due, without a slot
         self.running = 0
@@ -80,8 +93,8 @@ class Dispatcher:
     def accept(self, lease: Lease) -> None:
         """Take charge of a lease's runs."""
         now = self._clock.now()
+        self._held.update(lease.open)
         for held in lease.open.values():
-            self._held[held.row.id] = held
             if held.row.run_at <= now:
                 self._enqueue(held, now)
             else:
@@ -91,22 +104,19 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Start what is due and has a slot."""
-        for queue, line in list(self._ready.items()):
-            limit = self._queues.get(queue, self._concurrency)
-            while line and self.running < self._concurrency and self._running[queue] < limit:
-                lease = line[0].lease
-                if not lease.begun:
-                    self._ask_to_begin(lease)
-                    break
-                if not self._is_alive():
-                    return
-                self.ready -= 1
-                self._start(line.popleft())
+        self._pumping = False
+        if self._is_alive():
+            for queue, line in self._ready.items():
+                if line:
+                    self._fill(queue, line)
+        if self.running == 0:
+            self._idle.set()
+        self._room()
 
-    def begun(self, lease: Lease, runs: set[int]) -> None:
-        """The database's answer to `begin`: these are the runs to execute, the others are no longer ours."""
+    def begun(self, lease: Lease, gone: set[int] | None) -> None:
+        """The database's answer to `begin`: these are no longer ours to execute; None: none of them is."""
         lease.begun = True
-        for run in lease.open.keys() - runs:
+        for run in list(lease.open) if gone is None else lease.open.keys() & gone:
             self._drop(lease.open[run])
         self.pump()
 
@@ -144,42 +154,124 @@ class Dispatcher:
         await self._idle.wait()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
 
     def _enqueue(self, held: Held, now: float) -> None:
         held.due_since = now
-        self._ready.setdefault(held.lease.queue, deque()).append(held)
+        line = self._ready.get(held.lease.queue)
+        if line is None:
+            line = self._ready[held.lease.queue] = deque()
+        line.append(held)
         self.ready += 1
 
-    def _start(self, held: Held) -> None:
-        self._idle.clear()
-        self.running += 1
-        self._running[held.lease.queue] += 1
-        held.started_at = self._clock.now()
-        held.task = asyncio.create_task(self._execute(held))
-        held.timeout = self._runner.timeout(held)
-        held.alarm = asyncio.get_running_loop().call_later(held.timeout, self._stop, held, "timeout")
+    def _fill(self, queue: str, line: deque[Held]) -> None:
+        """Open slots for what is due, as many at once as seem to be needed."""
+        if not line[0].lease.begun:
+            self._ask_to_begin(line[0].lease)
+            return
+        self._ask_to_begin(line[min(self.lookahead, len(line) - 1)].lease)
+        for _ in range(min(self._abreast, len(line), self._slots(queue)) - self._opening):
+            self._opening += 1
+            self._loop.create_task(self._serve(queue, line))
 
-    async def _execute(self, held: Held) -> None:
-        report = await self._runner.run(held)
+    async def _serve(self, queue: str, line: deque[Held]) -> None:
+        """A slot: executes one due run after the other, for as long as they end without having waited for anything.
+
+        The first run that waits keeps the slot's task for itself, and other slots are opened. So no two runs share a
+        task that anybody could have got hold of, or a context that one of them changed. A task for each of 100,000 runs
+        a second, most of which end at once, cost 2.1 us of some 9 that a run takes here.
+        """
+        self._opening -= 1
+        if not self._is_alive():
+            return
+        task = asyncio.current_task()
+        context = contextvars.copy_context()
+        until = time.monotonic() + TURN
+        runs = 0
+        while time.monotonic() < until and (held := self._next(queue, line)) is not None:
+            held.task = task
+            steps = self._runner.run(held)
+            try:
+                waits_for = steps.send(None)
+            except StopIteration as end:
+                self._end(held, end.value)
+                runs += 1
+                if contextvars.copy_context() != context:
+                    break
+            else:
+                await self._wait(held, Rest(steps, waits_for), queue, line)
+                return
+        if runs > 1:
+            self._abreast = 1
+
+    async def _wait(self, held: Held, rest: Rest[Report | None], queue: str, line: deque[Held]) -> None:
+        """The rest of a run that did not end at once."""
+        held.deadline = time.monotonic() + held.timeout
+        if held.deadline < self._next_deadline:
+            self._watch_deadline(held.deadline)
+        self._abreast = min(2 * self._abreast, ABREAST)
+        if line:
+            self._fill(queue, line)
+        report = await rest
         if not held.forsaken:
             self._end(held, report)
+
+    def _next(self, queue: str, line: deque[Held]) -> Held | None:
+        """The next run to start, if there is one and a slot for it."""
+        if not line or not line[0].lease.begun or self._slots(queue) <= 0:
+            return None
+        held = line.popleft()
+        self._idle.clear()
+        self.ready -= 1
+        self.running += 1
+        self._running[queue] += 1
+        self._runner.prepare(held, self._clock.now())
+        return held
+
+    def _slots(self, queue: str) -> int:
+        """How many more runs of a queue may be executed now."""
+        own = self._queues.get(queue)
+        free = self._concurrency - self.running
+        return free if own is None else min(free, own - self._running[queue])
 
     def _end(self, held: Held, report: Report | None) -> None:
         if held.alarm is not None:
             held.alarm.cancel()
+        lease, run = held.lease, held.row.id
         self.running -= 1
         self.finished += 1
-        self._running[held.lease.queue] -= 1
-        self._held.pop(held.row.id, None)
+        self._running[lease.queue] -= 1
+        self._held.pop(run, None)
         if report is not None:
-            held.lease.open.pop(held.row.id, None)
-            self._ended(held.lease, report)
-        self.pump()
-        if self.running == 0:
-            self._idle.set()
-        self._room()
+            lease.open.pop(run, None)
+            self._ended(lease, report)
+        if not self._pumping:  # once for all that end in this turn of the event loop
+            self._pumping = True
+            self._loop.call_soon(self.pump)
+
+    def _watch_deadline(self, deadline: float) -> None:
+        """One timer for all timeouts, set to the earliest: a timer for each run cost 1.8 us, this costs a comparison.
+
+        Runs that end leave it as it is. It then fires too early, looks for the earliest deadline of those that go on,
+        and is set to that: about once in the time that the shortest timeout lasts.
+        """
+        self._next_deadline = deadline
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._time_out)
+
+    def _time_out(self) -> None:
+        self._deadline_timer = None
+        self._next_deadline = math.inf
+        now = time.monotonic()
+        running = [held for held in self._held.values() if held.task is not None and held.ending is None]
+        for held in running:
+            if held.deadline <= now:
+                self._stop(held, "timeout")
+        if left := [held.deadline for held in running if held.ending is None]:
+            self._watch_deadline(min(left))
 
     def _stop(self, held: Held, ending: Ending, patience: float = PATIENCE) -> None:
         if held.task is None or (held.ending is not None and patience >= PATIENCE):
@@ -198,7 +290,7 @@ class Dispatcher:
     def _watch(self, held: Held, patience: float, then: Callable[[Held, float], None]) -> None:
         if held.alarm is not None:
             held.alarm.cancel()
-        held.alarm = asyncio.get_running_loop().call_later(patience, then, held, patience)
+        held.alarm = self._loop.call_later(patience, then, held, patience)
 
     def _forsake(self, held: Held, _: float) -> None:
         if held.task is not None:
@@ -236,10 +328,9 @@ class Dispatcher:
             left -= BEGIN_AHEAD
         elif left > SPIN:
             left -= SPIN
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(left, self._tick) if left > 0 else None
+        self._timer = self._loop.call_later(left, self._tick) if left > 0 else None
         if self._timer is None:
-            loop.call_soon(self._tick)
+            self._loop.call_soon(self._tick)
 
     def _tick(self) -> None:
         now = self._clock.now()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict, deque
 
 from scheduler.clock import DatabaseClock
+from scheduler.link import Connection
 from worker import store
 from worker.outcome import clean
-from worker.store import Connection, Line
+from worker.store import Line
 
 HELD = 10_000  # lines that wait for the database; beyond it new ones are counted and dropped
 BATCH = 1_000
@@ -34,8 +35,9 @@ class Journal:
 
     def close(self, run_id: int) -> None:
         """The attempt ended: forget what was counted for it."""
-        self._numbers.pop(run_id, None)
-        self._dropped.pop(run_id, None)
+        if self._numbers or self._dropped:
+            self._numbers.pop(run_id, None)
+            self._dropped.pop(run_id, None)
 
     def __bool__(self) -> bool:
         return bool(self._lines)

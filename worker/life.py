@@ -234,11 +234,11 @@ class Life:
         while not self._lost.is_set():
             try:
                 async with self._claims.within(self._settings.statement_timeout) as conn:
-                    runs = await store.begin(conn, lease.app, self.number, lease.id)
+                    gone = await store.begin(conn, lease.app, self.number, lease.id)
             except FAILURES as error:
                 delay = backoff.next()
                 log.warning("cannot begin lease %s: %s; next try in %.2f s", lease.id, describe(error), delay)
                 await asyncio.sleep(delay)
             else:
-                self.dispatcher.begun(lease, runs)
+                self.dispatcher.begun(lease, gone)
                 return

@@ -15,17 +15,18 @@ import psycopg
 
 from scheduler.db import Backoff
 from scheduler.errors import SchedulerError
-from scheduler.link import Link
+from scheduler.link import Connection, Link
 from scheduler.loop import describe
 from worker import store
 from worker.journal import Journal
 from worker.lease import Lease
-from worker.store import Connection, Report
+from worker.store import Report
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.02  # seconds that reports of a lease whose other runs go on are gathered
+GATHER = 0.05  # seconds that reports of a lease whose other runs go on are gathered: in parts, a finish costs double
 LOG_EVERY = 0.2  # seconds that log lines of runs which go on are gathered
+TOGETHER = 100  # reports that share a transaction: they share its commit, but large ones would wait for each other
 SEND_TIMEOUT = 10.0
 # What a retry cannot mend. ValueError is a text that could not even be encoded.
 UNSTORABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.InternalError, ValueError)
@@ -42,17 +43,20 @@ class Reporter:
         self._sending: Batch = []
         self._signal = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
 
     def add(self, lease: Lease, report: Report) -> None:
+        if not lease.reports:
+            lease.dirty_since = self._loop.time()
+            self._dirty[lease.id] = lease
+            if self._gathering is None:
+                self._gathering = self._loop.call_later(GATHER, self._gathered)
         lease.reports.append(report)
         lease.unanswered += 1
-        self._dirty[lease.id] = lease
         if not lease.open:
             self._signal.set()
-        elif self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(GATHER, self._gathered)
 
     async def run(self) -> None:
         """Until closed and everything was answered, or cancelled."""
@@ -71,12 +75,7 @@ class Reporter:
     async def _send_all(self) -> None:
         if not self._dirty:
             await self._send_log()
-        while self._dirty or self._sending:
-            if not self._sending:
-                self._sending = [(lease, lease.reports) for lease in self._dirty.values()]
-                for lease in self._dirty.values():
-                    lease.reports = []
-                self._dirty.clear()
+        while self._sending or self._gather():
             await self._send_log()  # after the reports were chosen: it holds all lines of the runs that ended
             try:
                 async with self._link.within(SEND_TIMEOUT) as conn:
@@ -93,14 +92,30 @@ class Reporter:
                 self._sending = []
                 self._backoff.reset()
 
+    def _gather(self) -> bool:
+        """Choose what to send now: leases that ended, and what was gathered of the others for long enough."""
+        before = self._loop.time() - GATHER * 0.9  # its timer may be a millisecond early
+        ripe = [
+            lease for lease in self._dirty.values() if not lease.open or self._closed or lease.dirty_since <= before
+        ]
+        for lease in ripe:
+            self._sending.append((lease, lease.reports))
+            lease.reports = []
+            del self._dirty[lease.id]
+        if self._dirty and self._gathering is None:
+            oldest = min(lease.dirty_since for lease in self._dirty.values())
+            self._gathering = self._loop.call_at(oldest + GATHER, self._gathered)
+        return bool(ripe)
+
     async def _pause(self) -> None:
         await self._link.close()
         await asyncio.sleep(self._backoff.next())
 
     async def _send(self, conn: Connection, batch: Batch) -> None:
         try:
-            if len(batch) == 1:
-                await self._finish(conn, *batch[0])
+            if len(batch) == 1 or sum(len(reports) for _, reports in batch) > TOGETHER:
+                for lease, reports in batch:
+                    await self._finish(conn, lease, reports)
                 return
             async with conn.transaction():
                 for lease, reports in batch:
@@ -121,7 +136,13 @@ class Reporter:
             await self._finish(conn, lease, [report])
 
     async def _finish(self, conn: Connection, lease: Lease, reports: Sequence[Report]) -> None:
-        counted = await store.finish(conn, lease.app, self._worker, lease.id, reports)
+        if len(reports) == len(lease.order) and all(r.outcome == "succeeded" and r.result is None for r in reports):
+            if [r.run_id for r in reports] != lease.order:
+                place = {run: number for number, run in enumerate(lease.order)}
+                reports = sorted(reports, key=lambda report: place[report.run_id])
+            counted = await store.finish_all(conn, lease.app, self._worker, lease.id, reports)
+        else:
+            counted = await store.finish(conn, lease.app, self._worker, lease.id, reports)
         if counted < len(reports):
             log.warning(
                 "%s of %s reports of lease %s did not count: it is no longer ours, or they ended otherwise",

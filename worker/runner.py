@@ -1,17 +1,16 @@
-"""One run, as a list of verbs: resolve, start, call, classify, report."""
+"""One run, as a list of verbs: prepare, call, classify, report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import assert_never
 
 from scheduler.clock import DatabaseClock
 from worker.context import Call
 from worker.executors import Executor
 from worker.journal import Journal
 from worker.lease import Held
-from worker.outcome import Cancelled, Crashed, Failed, Outcome, Succeeded, classify, shorten, storable
+from worker.outcome import Cancelled, Crashed, ExecutionFailed, Failed, Outcome, Succeeded, classify, shorten, storable
 from worker.registry import REGISTRY, Task
 from worker.store import Report
 
@@ -26,16 +25,23 @@ class Runner:
         self._clock = clock
         self._journal = journal
 
+    def prepare(self, held: Held, now: float) -> None:
+        """Read what it is to do, and note that it starts `now`, by the database's clock."""
+        held.parse()
+        row = held.row
+        task = _task(held)
+        held.timeout = min(row.timeout or (task and task.timeout) or TIMEOUT, LONGEST)
+        held.started_at = now
+
     async def run(self, held: Held) -> Report | None:
         """Execute one attempt; never raises. None: it was given up on purpose, and nothing is to be reported."""
-        outcome = await self._call(held)
+        outcome: Outcome | None
+        try:
+            outcome = Succeeded(await self._executor(held).execute(self._call(held)))
+        except BaseException as error:  # noqa: BLE001  whatever user code raises, the run has to end
+            outcome = classify(error) if held.ending is None else self._broken_off(held)
         self._journal.close(held.row.id)
         return None if outcome is None else self._report(held, outcome)
-
-    def timeout(self, held: Held) -> float:
-        """How many seconds an attempt may take."""
-        task = _task(held)
-        return min(held.row.timeout or (task and task.timeout) or TIMEOUT, LONGEST)
 
     def max_attempts(self, held: Held) -> int:
         """How often the run may be tried in all."""
@@ -49,17 +55,6 @@ class Runner:
         outcome = self._broken_off(held)
         return None if outcome is None else self._report(held, outcome)
 
-    async def _call(self, held: Held) -> Outcome | None:
-        executor = self._executors.get(held.row.executor)
-        if executor is None:
-            return Failed(f"this worker has no executor {held.row.executor!r}")
-        if held.spec is None:
-            return Failed("spec cannot be read: a number in it is too long, or it is nested too deep", final=True)
-        try:
-            return Succeeded(await executor.execute(self._describe(held, held.spec)))
-        except BaseException as error:  # noqa: BLE001  whatever user code raises, the run has to end
-            return classify(error) if held.ending is None else self._broken_off(held)
-
     def _broken_off(self, held: Held) -> Outcome | None:
         """What became of a run that was told to stop, whatever it raised on its way out."""
         match held.ending:
@@ -70,27 +65,39 @@ class Runner:
             case _:
                 return None
 
-    def _describe(self, held: Held, spec: dict[str, Any]) -> Call:
+    def _executor(self, held: Held) -> Executor:
+        executor = self._executors.get(held.row.executor)
+        if executor is None:
+            raise ExecutionFailed(f"this worker has no executor {held.row.executor!r}")
+        return executor
+
+    def _call(self, held: Held) -> Call:
         row, lease = held.row, held.lease
+        if held.spec is None:
+            raise ExecutionFailed(
+                "spec cannot be read: a number in it is too long, or it is nested too deep", final=True
+            )
         return Call(
-            app=lease.app,
-            run_id=row.id,
-            attempt=row.attempt,
-            scheduled_at=None if row.scheduled_at is None else datetime.fromtimestamp(row.scheduled_at, UTC),
-            run_at=datetime.fromtimestamp(row.run_at, UTC),
-            fence=lease.id,
-            deadline=datetime.fromtimestamp(self._clock.now() + held.timeout, UTC),
-            timeout=held.timeout,
-            spec=spec,
-            queue=lease.queue,
-            job=row.job,
-            isolate=row.lost > 0,
-            log=lambda stream, text: self._journal.write(lease.app, row.id, row.attempt, stream, text),
+            lease.app,
+            row.id,
+            row.attempt,
+            row.scheduled_at,
+            row.run_at,
+            (held.started_at or 0.0) + held.timeout,
+            lease.id,
+            held.timeout,
+            held.spec,
+            lease.queue,
+            row.job,
+            row.lost > 0,
+            self._journal.write,
         )
 
     def _report(self, held: Held, outcome: Outcome) -> Report:
         report = Report(held.row.id, "succeeded", held.started_at, self._clock.now())
         if isinstance(outcome, Succeeded):
+            if outcome.result is None:
+                return report
             try:
                 report.result = storable(outcome.result)
             except Exception as error:  # noqa: BLE001  a result is made of user code: its properties, its `__str__`

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-
-Connection = AsyncConnection[TupleRow]
+from scheduler.link import Connection
+from worker.instants import Instants
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Row:
-    """A claimed run. `attempt` counts this try; `timeout` is in seconds.
+    """A claimed run, to be read only. `attempt` counts this try; `timeout` is in seconds.
 
     Nothing in it fails to load: a row whose year 12000 or whose integer of 5,000 digits Python refuses would otherwise
     fail the whole claim, again and again, and nothing of its queue would run any more.
+    (Not frozen: that takes 1.1 us to make instead of 0.2, and 120,000 of them are made in a second.)
     """
 
     id: int
@@ -34,6 +34,16 @@ class Row:
     timeout: float | None
     max_attempts: int
     lost: int
+    priority: int
+
+
+class Place(NamedTuple):
+    """Where in a queue a claim ended: the last run that it took."""
+
+    priority: int
+    executor: str
+    run_at: float
+    id: int
 
 
 @dataclass(slots=True)
@@ -131,47 +141,71 @@ async def claim(
     executors: Sequence[str],
     horizon: float,
     begin: bool,
+    after: Place | None = None,
 ) -> tuple[int, list[Row]]:
-    """The new lease's id and its runs in the order in which they should start; (0, []) when nothing was due."""
+    """The new lease's id and its runs in the order in which they should start; (0, []) when nothing was due.
+
+    `after`: look only behind that place, in its lane.
+    """
     cursor = await conn.execute(
-        "select c.lease, c.id, c.executor, c.spec::text, c.attempt, extract(epoch from c.run_at)::float8,"
-        " extract(epoch from c.scheduled_at)::float8, c.job, extract(epoch from c.timeout)::float8,"
-        " c.max_attempts, c.lost"
-        " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s) c",
-        (app, worker, queue, limit, list(executors), timedelta(seconds=horizon), begin),
+        # date_part and not extract: its double costs a fifth of the numeric, 0.7 us a run in all.
+        "select c.lease, c.id, c.executor, c.spec::text, c.attempt, date_part('epoch', c.run_at),"
+        " date_part('epoch', c.scheduled_at), c.job, date_part('epoch', c.timeout), c.max_attempts, c.lost, c.priority"
+        " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s, %s, to_timestamp(%s::float8), %s) c",
+        (
+            app,
+            worker,
+            queue,
+            limit,
+            list(executors) if after is None else [after.executor],
+            timedelta(seconds=horizon),
+            begin,
+            None if after is None else after.priority,
+            float("-inf") if after is None else after.run_at,
+            None if after is None else after.id,
+        ),
         binary=True,
+        prepare=True,
     )
     rows = await cursor.fetchall()
     return (rows[0][0], [Row(*row[1:]) for row in rows]) if rows else (0, [])
 
 
-async def begin(conn: Connection, app: str, worker: int, lease: int) -> set[int]:
-    """The runs of a prefetched lease that are still to be executed."""
+async def begin(conn: Connection, app: str, worker: int, lease: int) -> set[int] | None:
+    """The runs of a prefetched lease that must not be executed any more; None: nothing of it may."""
     cursor = await conn.execute("select scheduler.begin(%s, %s, %s)", (app, worker, lease))
     row = await cursor.fetchone()
-    return set(row[0]) if row else set()
+    return set(row[0]) if row and row[0] is not None else None
+
+
+async def finish_all(conn: Connection, app: str, worker: int, lease: int, reports: Sequence[Report]) -> int:
+    """As `finish`, for a whole lease that succeeded without results; its reports in the order of its runs."""
+    cursor = await conn.execute(
+        "select scheduler.finish(%s, %s, %s, p_started_at => %s, p_finished_at => %s)",
+        (app, worker, lease, Instants([r.started_at for r in reports]), Instants([r.finished_at for r in reports])),
+        prepare=True,
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def finish(conn: Connection, app: str, worker: int, lease: int, reports: Sequence[Report]) -> int:
     """How many of the reports counted; none does when the lease is no longer the worker's."""
-    plain = all(r.outcome == "succeeded" and r.result is None for r in reports)
     cursor = await conn.execute(
         "select scheduler.finish(%s, %s, %s, %s::bigint[], %s::text[], %s::text[]::jsonb[], %s::text[],"
-        " array(select to_timestamp(t) from unnest(%s::float8[]) t),"
-        " array(select to_timestamp(t) from unnest(%s::float8[]) t),"
-        " array(select make_interval(secs => s) from unnest(%s::float8[]) s), %s::smallint[])",
+        " %s, %s, array(select make_interval(secs => s) from unnest(%s::float8[]) s), %s::smallint[])",
         (
             app,
             worker,
             lease,
             [r.run_id for r in reports],
-            None if plain else [r.outcome for r in reports],
-            None if plain else [r.result.decode() if r.result is not None else None for r in reports],
-            None if plain else [r.error for r in reports],
-            [r.started_at for r in reports],
-            [r.finished_at for r in reports],
-            None if plain else [r.retry_after for r in reports],
-            None if plain else [r.max_attempts for r in reports],
+            [r.outcome for r in reports],
+            [r.result.decode() if r.result is not None else None for r in reports],
+            [r.error for r in reports],
+            Instants([r.started_at for r in reports]),
+            Instants([r.finished_at for r in reports]),
+            [r.retry_after for r in reports],
+            [r.max_attempts for r in reports],
         ),
     )
     row = await cursor.fetchone()

@@ -56,14 +56,15 @@ create table scheduler.lease (
     begun_at   timestamptz,                -- null: prefetched; none of its runs was started
     size       integer         not null,   -- how many runs it was claimed with
     jobs       text[],                     -- the jobs its runs belong to; null: none does
+    keyed      boolean         not null default false,  -- a run in it has a unique key
     done       bigint[],                   -- runs that ended; the others are open
     cancel     bigint[],                   -- runs whose cancellation was asked for
     runs       scheduler.run[] not null,
     constraint lease_pkey primary key (app, id)
 ) with (fillfactor = 70);
 
--- Out of line and uncompressed: finishing in parts rewrites the small columns only.
-alter table scheduler.lease alter column runs set storage external;
+-- Out of line, so that finishing in parts rewrites the small columns only; and compressed, since runs are alike:
+-- uncompressed (storage external) a claim wrote 450 bytes of WAL a run instead of 290, for 0.2 us of 3.5 less.
 create index lease_worker on scheduler.lease (worker);
 
 create table scheduler.run_key (

@@ -62,7 +62,7 @@ async def test_many_calls_share_the_children() -> None:
 async def test_a_child_has_the_context_and_the_log() -> None:
     log = Log()
     async with python() as executor:
-        asked = call({"task": "child.about"}, log=log)
+        asked = call({"task": "child.about"}, write=log)
         answer = await executor.execute(asked)
     expected = {"run_id": 7, "attempt": 2, "fence": 42, "deadline": asked.deadline.isoformat()}
     assert answer == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
@@ -35,11 +36,13 @@ def test_a_claim_says_all_that_a_worker_needs(db: psycopg.Connection, clock: Clo
     worker = add_worker(db)
     cursor = db.execute("select * from scheduler.claim(%s, %s)", [APP, worker])
     assert [column.name for column in cursor.description or ()] == [
-        "lease", "id", "executor", "spec", "attempt", "run_at", "scheduled_at", "job", "timeout", "max_attempts", "lost"
+        "lease", "id", "executor", "spec", "attempt", "run_at", "scheduled_at", "job", "timeout", "max_attempts",
+        "lost", "priority",
     ]  # fmt: skip
     lease, *told = cursor.fetchall()[0]
     assert [str(value) for value in told] == [
-        str(run), "python", "{'task': 't'}", "1", str(clock.now), "None", "None", "0:01:00", "4", "0"
+        str(run), "python", "{'task': 't'}", "1", str(clock.now), "None", "None", "0:01:00", "4", "0",
+        "0",
     ]  # fmt: skip
     assert rows(db, "select l.app, l.lease from scheduler.leases_of(%s) l", worker) == [(APP, lease)]
 
@@ -118,6 +121,36 @@ def test_specs_that_do_not_compress_are_bounded_alike(db: psycopg.Connection) ->
     assert [claim(db, worker)[1] for _ in range(3)] == [runs[:4], runs[4:], []]
 
 
+def test_rows_that_fit_are_the_first_ones_in_their_order(db: psycopg.Connection) -> None:
+    for size in (10, 20_000, 10, 900_000):
+        add_run(db, spec={"text": "x" * size})
+    places = column(db, "select r.ctid from scheduler.run r order by r.id")
+    fitting: LiteralString = "select cardinality(f.rows), f.bytes from scheduler.fitting(%s::tid[], %s, %s) f"
+    for room, first, expected in (
+        (10**7, False, 4),
+        (30_000, False, 3),
+        (1_000, False, 1),
+        (1, False, 0),
+        (1, True, 1),
+    ):
+        ((count, size),) = rows(db, fitting, places, room, first)
+        assert (count, first or size <= room) == (expected, True)
+
+
+def test_a_claim_behind_a_place_takes_what_comes_after_it_in_that_lane(db: psycopg.Connection, clock: Clock) -> None:
+    clock.set(NOON)
+    early, place, same_instant, later = (add_run(db, run_at=clock.now - timedelta(seconds=n)) for n in (3, 2, 2, 1))
+    urgent, other = add_run(db, priority=-1), add_run(db, executor="shell")
+    worker = add_worker(db)
+    behind: LiteralString = """
+        select c.id from scheduler.claim(%s, %s, p_limit => 9, p_executors => '{python}', p_priority => 0::smallint,
+            p_after_at => scheduler.clock() - interval '2 s', p_after_id => %s) c
+    """
+    assert column(db, behind, APP, worker, place) == [same_instant, later]
+    assert column(db, behind, APP, worker, place) == []
+    assert claim(db, worker)[1] == [urgent, early, place, other]
+
+
 def test_a_run_of_any_size_is_claimed_alone_if_need_be(db: psycopg.Connection) -> None:
     big = [add_run(db, spec={"text": "x" * 1_048_000}, priority=number) for number in range(5)]
     assert claim(db, add_worker(db))[1] == big[:4]
@@ -129,21 +162,21 @@ def test_a_prefetched_run_counts_as_pending_until_it_is_begun(db: psycopg.Connec
     lease, _ = claim(db, worker, begin=False)
     assert state(db, run) == "pending"
     clock.advance(1)
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == [run]
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == []
     assert rows(db, "select r.state, r.started_at from scheduler.runs r") == [("running", clock.now)]
     clock.advance(1)
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == [run], "an answer may be lost"
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == [], "an answer may be lost"
     assert one(db, "select r.started_at < scheduler.clock() from scheduler.runs r") is True
 
 
 def test_begin_leaves_out_what_was_cancelled_meanwhile(db: psycopg.Connection) -> None:
-    first, second = add_run(db), add_run(db)
+    first, _ = add_run(db), add_run(db)
     worker = add_worker(db)
     lease, _ = claim(db, worker, begin=False)
     assert one(db, "select scheduler.cancel(%s, %s)", APP, first) is True
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == [second]
-    assert one(db, "select scheduler.begin(%s, %s, %s)", "another", worker, lease) == []
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, add_worker(db), lease) == []
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == [first]
+    assert one(db, "select scheduler.begin(%s, %s, %s)", "another", worker, lease) is None
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, add_worker(db), lease) is None
 
 
 def test_a_paused_app_is_not_claimed_and_prefetched_runs_do_not_start(db: psycopg.Connection) -> None:
@@ -151,7 +184,7 @@ def test_a_paused_app_is_not_claimed_and_prefetched_runs_do_not_start(db: psycop
     lease, _ = claim(db, worker, begin=False)
     assert one(db, "select scheduler.pause(%s)", APP) is True
     assert one(db, "select scheduler.pause(%s)", APP) is False
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == []
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) is None
     assert claim(db, worker) == (0, [])
     assert one(db, "select scheduler.resume(%s)", APP) is True
     assert one(db, "select scheduler.resume(%s)", APP) is False
@@ -163,7 +196,7 @@ def test_a_pause_does_not_give_back_what_runs_already(db: psycopg.Connection) ->
     run, worker = add_run(db), add_worker(db)
     lease, _ = claim(db, worker)
     one(db, "select scheduler.pause(%s)", APP)
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == [run]
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == []
     assert state(db, run) == "running"
 
 

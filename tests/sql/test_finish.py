@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -85,6 +86,29 @@ def test_reports_for_all_that_is_open_leave_out_what_ended_before(db: psycopg.Co
     finish(db, worker, lease, [first])
     assert one(db, "select scheduler.finish(%s, %s, %s, null, '{failed,cancelled}')", APP, worker, lease) == 2
     assert [state(db, run) for run in (first, second, third)] == ["succeeded", "failed", "cancelled"]
+
+
+def test_a_lease_that_succeeded_is_finished_whole_each_run_with_its_own_times(db: psycopg.Connection) -> None:
+    keyed, plain = add_run(db, unique_key="k", tags=["a"]), add_run(db, priority=1)
+    worker = add_worker(db)
+    lease, _ = claim(db, worker)
+    whole: LiteralString = """
+        select scheduler.finish(%s, %s, %s,
+            p_started_at => array['2030-01-01 12:00Z', '2030-01-01 12:01Z']::timestamptz[], p_finished_at => array['2030-01-01 12:02Z', null]::timestamptz[])
+    """
+    assert one(db, whole, APP, worker + 1, lease) == 0, "not its lease"
+    assert one(db, whole, APP, worker, lease) == 2
+    assert one(db, whole, APP, worker, lease) == 0, "twice"
+    assert rows(
+        db,
+        "select h.id, h.outcome, h.attempt, h.worker, h.fence, to_char(h.started_at at time zone 'UTC', 'MI'),"
+        " h.finished_at < '2030-01-01 12:03Z', h.unique_key, h.tags from scheduler.history h order by h.id",
+    ) == [
+        (keyed, "succeeded", 1, worker, lease, "00", True, "k", ["a"]),
+        (plain, "succeeded", 1, worker, lease, "01", True, None, None),
+    ]
+    assert rows(db, "select from scheduler.run_key") == []
+    assert rows(db, "select from scheduler.lease") == []
 
 
 def test_a_lease_can_be_finished_in_parts_and_no_part_twice(db: psycopg.Connection) -> None:

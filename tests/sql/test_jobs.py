@@ -205,7 +205,7 @@ def test_the_ledger_says_why_a_due_instant_was_withdrawn(
     db.execute(end)
     assert rows(db, LEDGER, APP, "nightly") == [("skipped", reason)]
     assert (state(db, run), attempts(db, run)) == (None, [])
-    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) == []
+    assert one(db, "select scheduler.begin(%s, %s, %s)", APP, worker, lease) is None
 
 
 def test_a_future_instant_that_is_withdrawn_leaves_the_ledger_to_be_decided_anew(

@@ -175,7 +175,7 @@ def test_a_reclaimed_worker_changes_nothing_any_more(db: psycopg.Connection, con
     for who, what in ((stale, lease), (stale, later), (fresh, lease)):
         assert finish(db, who, what, [run]) == 0
         assert one(db, "select scheduler.release(%s, %s, %s)", APP, who, what) == 0
-        assert one(db, "select scheduler.begin(%s, %s, %s)", APP, who, what) == []
+        assert one(db, "select scheduler.begin(%s, %s, %s)", APP, who, what) is None
     assert finish(db, fresh, later, [run]) == 1
     assert attempts(db, run) == [(1, "lost"), (2, "succeeded")]
     fences = column(db, "select h.fence from scheduler.history h order by h.attempt")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from worker.context import Call
@@ -14,7 +15,7 @@ RUN_AT = datetime(2026, 3, 1, 4, 5, 6, tzinfo=UTC)
 class Log(list[tuple[str, str]]):
     """What a call logged, as (stream, text)."""
 
-    def __call__(self, stream: str, text: str) -> None:
+    def __call__(self, app: str, run_id: int, attempt: int, stream: str, text: str) -> None:
         self.append((stream, text))
 
     def of(self, stream: str) -> str:
@@ -27,15 +28,15 @@ def call(spec: Any, **changed: Any) -> Call:
         app="shop",
         run_id=7,
         attempt=2,
-        scheduled_at=None,
-        run_at=RUN_AT,
+        scheduled=None,
+        run=RUN_AT.timestamp(),
+        ends=time.time() + 3600,
         fence=42,
-        deadline=datetime.now(UTC) + timedelta(hours=1),
         timeout=3600.0,
         spec=spec,
         queue="default",
         job=None,
         isolate=False,
-        log=Log(),
+        write=Log(),
     )
     return replace(made, **changed)

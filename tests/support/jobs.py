@@ -65,18 +65,20 @@ class FakeWorker:
         assert row is not None
         self.id: int = row[0]
         self.lease = 0
+        self._runs: list[int] = []
 
     def claim(self, *, horizon: str = "0", begin: bool = True, limit: int = 100) -> int:
         """How many runs are under the lease now."""
-        query = "select lease from scheduler.claim(%s, %s, p_limit => %s, p_horizon => %s::interval, p_begin => %s)"
+        query = "select lease, id from scheduler.claim(%s, %s, p_limit => %s, p_horizon => %s::interval, p_begin => %s)"
         rows = self._db.execute(query, [APP, self.id, limit, horizon, begin]).fetchall()
-        self.lease = rows[0][0] if rows else self.lease
+        if rows:
+            self.lease, self._runs = rows[0][0], [row[1] for row in rows]
         return len(rows)
 
     def begin(self) -> list[int]:
         """The runs of a prefetched lease that are still to be executed."""
         row = self._db.execute("select scheduler.begin(%s, %s, %s)", [APP, self.id, self.lease]).fetchone()
-        return list(row[0]) if row else []
+        return [run for run in self._runs if run not in row[0]] if row and row[0] is not None else []
 
     def finish(self) -> int:
         """Ends all that is open as succeeded."""

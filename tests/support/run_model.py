@@ -51,6 +51,10 @@ class Lease:
     begun: bool
     open: list[int]
     cancel: set[int] = field(default_factory=set)
+    claimed: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.claimed = frozenset(self.open)
 
 
 @dataclass
@@ -103,15 +107,16 @@ class Model:
         found = self.leases.get(lease)
         return found if found and found.worker == worker else None
 
-    def begin(self, lease: int, worker: int, *, paused: bool) -> list[int]:
+    def begin(self, lease: int, worker: int, *, paused: bool) -> set[int] | None:
+        """What of the lease must not be executed; None: nothing may."""
         held = self.held(lease, worker)
         if held is None:
-            return []
+            return None
         if paused and not held.begun:
             self.release(lease, worker)
-            return []
+            return None
         held.begun = True
-        return list(held.open)
+        return set(held.claimed - set(held.open))
 
     def finish(self, lease: int, worker: int, reports: Iterable[Report] | None) -> int:
         held = self.held(lease, worker)

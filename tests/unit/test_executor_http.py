@@ -77,7 +77,7 @@ async def test_a_request_carries_the_run_and_a_trace() -> None:
     async with site() as there, http("127.0.0.0/8") as executor:
         at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         spec = {"url": there.url("/close"), "headers": {"X-Mine": "1", "scheduler-fence": "999"}}
-        result = await executor.execute(call(spec, scheduled_at=at))
+        result = await executor.execute(call(spec, scheduled=at.timestamp()))
     assert result["status"] == 200
     assert result["headers"]["Content-Type"].startswith("application/json")
     seen = json.loads(result["body"])

@@ -79,7 +79,7 @@ async def test_a_context_tells_about_the_attempt_and_logs(python: PythonExecutor
 
     task(name="look")(look_async if kind == "async" else look)
     log = Log()
-    assert await python.execute(call({"task": "look"}, log=log)) == [7, "shop", 2, 42, None, False]
+    assert await python.execute(call({"task": "look"}, write=log)) == [7, "shop", 2, 42, None, False]
     assert log == [("task", "a\ufffdb"), ("progress", "1.0000 over")]
 
 

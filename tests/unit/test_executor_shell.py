@@ -61,7 +61,7 @@ async def test_a_command_knows_its_run_and_none_of_the_database_secrets(monkeypa
     async with shell() as executor:
         spec = {"command": ["env"], "environment": {"MINE": "1", "SCHEDULER_FENCE": "999"}}
         at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        result = await executor.execute(call(spec, scheduled_at=at))
+        result = await executor.execute(call(spec, scheduled=at.timestamp()))
         unscheduled = await executor.execute(call({"command": "echo $SCHEDULER_SCHEDULED_AT"}))
     environment = dict(line.split("=", 1) for line in result["stdout"].splitlines() if "=" in line)
     assert "hush-hush" not in result["stdout"]
@@ -141,7 +141,7 @@ async def test_output_that_is_not_utf8_is_replaced() -> None:
 async def test_output_over_the_limit_keeps_head_and_tail_and_says_so() -> None:
     log = Log()
     async with shell(output_limit=2000) as executor:
-        result = await executor.execute(call({"command": "seq 100000"}, log=log))
+        result = await executor.execute(call({"command": "seq 100000"}, write=log))
     assert result["truncated"] is True
     assert result["stdout"].startswith("1\n2\n")
     assert result["stdout"].endswith("99999\n100000\n")
@@ -155,7 +155,7 @@ async def test_output_over_the_limit_keeps_head_and_tail_and_says_so() -> None:
 async def test_output_is_logged_as_it_comes() -> None:
     log = Log()
     async with shell() as executor:
-        await executor.execute(call({"command": "printf 'h\\303'; printf '\\251' ; echo e >&2"}, log=log))
+        await executor.execute(call({"command": "printf 'h\\303'; printf '\\251' ; echo e >&2"}, write=log))
     assert (log.of("stdout"), log.of("stderr")) == ("h\u00e9", "e\n")
 
 
@@ -176,7 +176,9 @@ async def test_something_in_the_background_does_not_hold_the_run() -> None:
 async def test_cancelling_ends_the_whole_group() -> None:
     log = Log()
     async with shell() as executor:
-        running = asyncio.ensure_future(executor.execute(call({"command": "sleep 600 & echo $! $$ .; wait"}, log=log)))
+        running = asyncio.ensure_future(
+            executor.execute(call({"command": "sleep 600 & echo $! $$ .; wait"}, write=log))
+        )
         await until(lambda: " ." in log.of("stdout"))
         pids = pids_in(log.of("stdout"))
         running.cancel()
@@ -189,7 +191,7 @@ async def test_a_command_that_ignores_term_is_killed_after_the_grace() -> None:
     log = Log()
     async with shell(grace=0.2) as executor:
         spec = {"command": "trap '' TERM; echo $$ .; while :; do sleep 0.1; done"}
-        running = asyncio.ensure_future(executor.execute(call(spec, log=log)))
+        running = asyncio.ensure_future(executor.execute(call(spec, write=log)))
         await until(lambda: " ." in log.of("stdout"))
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -202,7 +204,7 @@ async def test_a_command_may_clean_up_when_it_is_told_to_end(tmp_path: Path) -> 
     async with shell() as executor:
         tidy = f"trap 'sleep 0.1; echo bye > {tmp_path}/bye; exit' TERM"
         spec = {"command": f"{tidy}; echo ' .'; while :; do sleep 0.05; done"}
-        running = asyncio.ensure_future(executor.execute(call(spec, log=log)))
+        running = asyncio.ensure_future(executor.execute(call(spec, write=log)))
         await until(lambda: " ." in log.of("stdout"))
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -24,6 +24,32 @@ begin
     if not found then
         return 0;
     end if;
+    -- The path of 100,000 runs a second: all of a lease at once, and nothing but successes. It takes 2.8 us of the
+    -- server's time a run, in leases of 2,000; the general statement below takes 4.5.
+    if p_runs is null and v_lease.done is null and coalesce(p_outcomes, p_errors) is null and p_results is null then
+        insert into scheduler.history (
+            app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts, timeout, retry_delay,
+            retry_max_delay, run_at, scheduled_at, started_at, finished_at, worker, fence, unique_key, tags
+        )
+        select r.app, r.queue, r.id, r.job, r.executor, r.spec, 'succeeded', (r.attempt + 1)::smallint, r.priority,
+            r.max_attempts, r.timeout, r.retry_delay, r.retry_max_delay, r.run_at, r.scheduled_at,
+            coalesce(r.started_at, v_lease.begun_at, v_now), coalesce(r.finished_at, v_now), p_worker, p_lease,
+            r.unique_key, r.tags
+        from rows from (unnest(v_lease.runs), unnest(p_started_at), unnest(p_finished_at)) as r (
+            app, queue, id, executor, spec, run_at, priority, attempt, max_attempts, lost, timeout, retry_delay,
+            retry_max_delay, job, scheduled_at, unique_key, tags, started_at, finished_at
+        )
+        where r.id is not null;
+        if v_lease.keyed then
+            delete from scheduler.run_key k using unnest(v_lease.runs) r
+            where k.app = p_app and k.unique_key = r.unique_key and k.run_id = r.id;
+        end if;
+        delete from scheduler.lease l where l.app = p_app and l.id = p_lease;
+        if v_lease.jobs is not null and pg_try_advisory_xact_lock(7716802) then
+            perform pg_notify('scheduler_job', '');
+        end if;
+        return v_lease.size;
+    end if;
     if p_runs is null then
         p_runs := array(
             select r.id from unnest(v_lease.runs) r where v_lease.done is null or r.id <> all (v_lease.done)
