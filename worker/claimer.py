@@ -6,6 +6,9 @@ claimed early and waits for its instant on a local timer.
 
 A notification names the queue to look at. Polling finds what notifications missed: within milliseconds while there was
 work a moment ago, in time for the next known instant otherwise, and once per poll floor in any case.
+
+Notifications cost those who insert, so they are asked for only while runs come one at a time. When every look finds
+several, polling every 5 ms does as well, and inserts need not notify.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from worker.store import Connection
 PREFETCH_SECONDS = 0.05  # of work at the measured rate: covers a claim's round trip several times over
 PREFETCH_MOST = 2_000
 EAGER_FIRST, EAGER_MOST, EAGER_FOR = 0.005, 0.05, 1.0  # seconds: polling right after there was work
+HINTS_MOST = 2  # since the last look; more are a stream
+DEAF = 0.5  # seconds without hints after a stream of them that brought this worker nothing to do
 RECONCILE = 2.0  # seconds between two comparisons of what we hold with what the database says we hold
 WAITING_FACTOR = 4  # at most so many times the slots are held for an instant to come
 
@@ -61,6 +66,9 @@ class Claimer:
         self._back: dict[Lease, list[int]] = {}  # to be released: what could not be is tried again
         self._hinted: set[Queue] = set()
         self._hungry: set[Queue] = set()
+        self._hints = 0  # since the last look
+        self._awaits: Connection | None = None  # which was told that hints are awaited
+        self._deaf_until = 0.0
         self._eager = EAGER_MOST
         self._worked_at = self._looked_at = self._reconciled_at = self._measured_at = time.monotonic()
         self._next_due = 0.0
@@ -71,6 +79,7 @@ class Claimer:
         """A notification said that this queue has something new."""
         if (self._apps is None or app in self._apps) and (self._queues is None or queue in self._queues):
             self._hinted.add((app, queue))
+            self._hints += 1
 
     @property
     def wants_room(self) -> bool:
@@ -107,7 +116,24 @@ class Claimer:
         await self._give_back_overdue(conn)
         if now - self._reconciled_at >= RECONCILE:
             await self._reconcile(conn)
+        if await self._listens_anew(conn, taken):
+            return 0.0  # once more: what came just before sent no hint
         return self._delay(taken)
+
+    async def _listens_anew(self, conn: Connection, taken: int) -> bool:
+        """Ask for hints when a look found nothing; decline them when it found several runs, or they come in streams."""
+        now = time.monotonic()
+        hints, self._hints = self._hints, 0
+        if taken > 1 or hints > HINTS_MOST:
+            self._deaf_until = now if taken else now + DEAF
+            if self._awaits is conn:
+                await store.decline_hints(conn)
+            self._awaits = None
+        elif not taken and self._awaits is not conn and now >= self._deaf_until:
+            await store.await_hints(conn, self._apps, self._queues)
+            self._awaits = conn
+            return True
+        return False
 
     async def _look(self, conn: Connection, seen: set[Queue]) -> int:
         """Ask where there is work at all, and take of what is due."""
@@ -175,7 +201,7 @@ class Claimer:
         if now - self._worked_at < EAGER_FOR:
             self._eager = min(EAGER_MOST, self._eager * 2)
             return min(self._eager, max(0.0, self._next_due - now))
-        return max(0.0, min(self._settings.poll, self._next_due - now))
+        return max(0.0, min(self._settings.poll if self._awaits else EAGER_MOST, self._next_due - now))
 
     def _prefetch(self) -> int:
         return min(PREFETCH_MOST, int(self._rate * PREFETCH_SECONDS))
