@@ -14,7 +14,10 @@ from tests.support.builders import add_run, add_worker, claim, one
 from tests.support.clock import Clock
 
 NOON = "2030-01-01T12:00:00+00:00"
-AWAITED: LiteralString = "select count(*) from pg_locks where locktype = 'advisory' and classid = 7716801"
+AWAITED: LiteralString = """
+    select count(*) from pg_locks l join pg_database d on d.oid = l.database
+    where d.datname = current_database() and l.locktype = 'advisory' and l.classid = 7716801
+"""
 
 
 def ears(connect: Connect, apps: list[str] | None = None, queues: list[str] | None = None) -> psycopg.Connection:
