@@ -33,9 +33,10 @@ setInterval(() => life.query('select scheduler.heartbeat($1)', [worker]).catch((
   process.exit(1);
 }), 1000);
 
-// A notification is a hint: the loop looks once a second without one.
+// A notification is a hint: the loop looks once a second without one. They are sent to those who ask for them.
 let wake = () => {};
 await ears.query('listen scheduler_run');
+await ears.query('select scheduler.await_hints($1)', [[app]]);
 ears.on('notification', () => wake());
 const nap = () => new Promise((done) => { wake = done; setTimeout(done, 1000); });
 

@@ -11,6 +11,9 @@ or less often where that look is slow.
 
 A notification names the queue to look at. Polling finds what notifications missed: within milliseconds while there was
 work a moment ago, in time for the next known instant otherwise, and once per poll floor in any case.
+
+Notifications cost those who insert, so they are asked for only while runs come one at a time. When every look finds
+several, polling every 5 ms does as well, and inserts need not notify.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ PREFETCH_SECONDS = 0.05  # of work at the measured rate: covers a claim's round 
 PREFETCH_MOST = 4_000  # twice what is claimed at once: while half is executed, the other half is being fetched
 CLAIM_MOST = 2_000  # runs at once: a claim's own 0.4 ms are then a tenth of what it costs
 EAGER_FIRST, EAGER_MOST, EAGER_FOR = 0.005, 0.05, 1.0  # seconds: polling right after there was work
+HINTS_MOST = 2  # since the last look; more are a stream
+DEAF = 0.5  # seconds without hints after a stream of them that brought this worker nothing to do
 RECONCILE = 2.0  # seconds between two comparisons of what we hold with what the database says we hold
 WAITING_FACTOR = 4  # at most so many times the slots are held for an instant to come
 HEAD_EVERY = 0.1  # seconds between two looks from the head of a queue that is being drained …
@@ -87,6 +92,9 @@ class Claimer:
         self._back: dict[Lease, list[int]] = {}  # to be released: what could not be is tried again
         self._hinted: set[Queue] = set()
         self._hungry: set[Queue] = set()
+        self._hints = 0  # since the last look
+        self._awaits: Connection | None = None  # which was told that hints are awaited
+        self._deaf_until = 0.0
         self._eager = EAGER_MOST
         self._worked_at = self._looked_at = self._reconciled_at = self._measured_at = time.monotonic()
         self._next_due = 0.0
@@ -97,6 +105,7 @@ class Claimer:
         """A notification said that this queue has something new."""
         if (self._apps is None or app in self._apps) and (self._queues is None or queue in self._queues):
             self._hinted.add((app, queue))
+            self._hints += 1
 
     @property
     def wants_room(self) -> bool:
@@ -135,7 +144,24 @@ class Claimer:
         await self._give_back_overdue(conn)
         if now - self._reconciled_at >= RECONCILE:
             await self._reconcile(conn)
+        if await self._listens_anew(conn, taken):
+            return 0.0  # once more: what came just before sent no hint
         return self._delay(taken)
+
+    async def _listens_anew(self, conn: Connection, taken: int) -> bool:
+        """Ask for hints when a look found nothing; decline them when it found several runs, or they come in streams."""
+        now = time.monotonic()
+        hints, self._hints = self._hints, 0
+        if taken > 1 or hints > HINTS_MOST:
+            self._deaf_until = now if taken else now + DEAF
+            if self._awaits is conn:
+                await store.decline_hints(conn)
+            self._awaits = None
+        elif not taken and self._awaits is not conn and now >= self._deaf_until:
+            await store.await_hints(conn, self._apps, self._queues)
+            self._awaits = conn
+            return True
+        return False
 
     async def _look(self, conn: Connection, seen: set[Queue]) -> int:
         """Ask where there is work at all, and take of what is due."""
@@ -227,7 +253,8 @@ class Claimer:
         if self._hungry:
             can_take = any(self._dispatcher.free(queue) > 0 for _, queue in self._hungry)
             return 0.0 if can_take or self._prefetch() > self._dispatcher.ready else self._settings.poll
-        due = max(0.0, min(self._settings.poll, self._next_due - now, *(at - now for at in self._again.values())))
+        floor = self._settings.poll if self._awaits else EAGER_MOST
+        due = max(0.0, min(floor, self._next_due - now, *(at - now for at in self._again.values())))
         if taken:
             self._eager = EAGER_FIRST
         elif now - self._worked_at < EAGER_FOR:

@@ -131,6 +131,18 @@ async def next_due(
     return [(str(app), str(queue), float(due_in)) for app, queue, due_in in await cursor.fetchall()]
 
 
+async def await_hints(conn: Connection, apps: Sequence[str] | None, queues: Sequence[str] | None) -> None:
+    """Runs inserted from now on send a hint, for as long as the connection lasts. Look once more after it."""
+    await conn.execute(
+        "select scheduler.await_hints(%s::text[], %s::text[])",
+        (list(apps) if apps is not None else None, list(queues) if queues is not None else None),
+    )
+
+
+async def decline_hints(conn: Connection) -> None:
+    await conn.execute("select scheduler.decline_hints()")
+
+
 async def claim(
     conn: Connection,
     app: str,

@@ -43,6 +43,39 @@ def test_an_insert_wakes_an_idle_worker_long_before_the_poll_floor(fleet: Fleet)
     assert ran.at - inserted < 2
 
 
+AWAITING = """
+    select count(*) from pg_locks l join pg_database d on d.oid = l.database
+    where d.datname = current_database() and l.locktype = 'advisory' and l.classid = 7716801
+"""
+
+
+@pytest.mark.parametrize("executor", ["python", "unknown"])
+def test_a_worker_declines_hints_in_a_stream_and_awaits_them_again_after_it(fleet: Fleet, executor: str) -> None:
+    # Each hint costs those who insert a lock of the database, also when this worker cannot execute what they write.
+    fleet.start(env={"SCHEDULER_POLL": "10"})
+    wait_until(lambda: fleet.scalar(AWAITING) > 0)
+
+    def streams() -> bool:
+        for _ in range(20):
+            fleet.insert_run(executor, json.dumps({"task": "note"}))
+        return bool(fleet.scalar(AWAITING) == 0)
+
+    wait_until(streams)
+    wait_until(lambda: fleet.scalar(AWAITING) > 0)
+    time.sleep(2)  # it sleeps for as long as the poll floor lets it, as above
+    inserted = time.time()
+    (ran,) = fleet.wait_for_effect("ran", fleet.insert("note"))
+    assert ran.at - inserted < 2
+
+
+def test_a_worker_whose_wish_for_hints_was_lost_finds_its_runs_by_polling(fleet: Fleet) -> None:
+    fleet.start()
+    for _ in range(3):
+        wait_until(lambda: fleet.scalar(AWAITING) > 0)
+        assert fleet.terminate("claims") == 1  # the wish goes with the connection that made it
+        fleet.wait_for(fleet.insert("note"))
+
+
 def test_a_delayed_run_starts_at_its_instant_and_never_before(fleet: Fleet) -> None:
     fleet.start()
     runs = [

@@ -9,7 +9,6 @@ import pytest
 from psycopg.errors import CheckViolation, DataError, UniqueViolation, UntranslatableCharacter
 from psycopg.types.json import Jsonb
 
-from tests.conftest import Connect
 from tests.support.builders import APP, add_run, add_worker, claim, column, finish, one, rows, state
 from tests.support.clock import Clock
 
@@ -95,40 +94,6 @@ def test_a_nul_in_a_spec_is_refused(db: psycopg.Connection) -> None:
         db.execute("insert into scheduler.run (executor, spec) values ('python', %s)", ['{"text": "\\u0000"}'])
     with pytest.raises(DataError, match="NUL"):
         db.execute("insert into scheduler.run (executor, queue) values ('python', %s)", ["a\0b"])
-
-
-def test_copy_writes_rows_and_tells_each_queue_once(db: psycopg.Connection, connect: Connect) -> None:
-    listener = connect()
-    listener.execute("listen scheduler_run")
-    with db.cursor() as cursor, cursor.copy("copy scheduler.run (app, queue, executor, spec) from stdin") as copy:
-        for number in range(1000):
-            copy.write_row(("shop", ("mail", "cards")[number % 2], "python", Jsonb({"n": number})))
-    hints = [note.payload for note in listener.notifies(timeout=5, stop_after=2)]
-    assert sorted(hints) == ["shop\tcards", "shop\tmail"]
-    assert list(listener.notifies(timeout=0)) == []
-    assert one(db, "select count(*) from scheduler.run") == 1000
-    assert len(claim(db, add_worker(db), 1000)[1]) == 0, "that is the default queue"
-
-
-def test_a_run_of_later_wakes_nobody(db: psycopg.Connection, connect: Connect, clock: Clock) -> None:
-    clock.set(NOON)
-    listener = connect()
-    listener.execute("listen scheduler_run")
-    db.execute("select scheduler.enqueue('later', 'python', run_at => scheduler.clock() + interval '3 s')")
-    db.execute("select scheduler.enqueue('soon', 'python', run_at => scheduler.clock() + interval '2 s')")
-    assert [note.payload for note in listener.notifies(timeout=5, stop_after=1)] == ["soon\tdefault"]
-
-
-def test_one_transaction_at_a_time_carries_the_hint(db: psycopg.Connection, connect: Connect) -> None:
-    # A NOTIFY in each of 64 transactions at once cost six of seven inserts.
-    listener, other = connect(), connect()
-    listener.execute("listen scheduler_run")
-    with db.transaction():
-        add_run(db)
-        add_run(other)
-        add_run(other, queue="mail")
-    assert [note.payload for note in listener.notifies(timeout=5, stop_after=2)] == ["shop\tmail", "shop\tdefault"]
-    assert list(listener.notifies(timeout=0)) == []
 
 
 def test_a_second_run_with_a_unique_key_is_not_created(db: psycopg.Connection) -> None:

@@ -99,8 +99,9 @@ begin
         v_runs
     );
     return query
-    select v_lease, u.id, u.executor, u.spec, (u.attempt + 1)::smallint, u.run_at, u.scheduled_at, u.job, u.timeout,
-        u.max_attempts, u.lost, u.priority
+    -- A returned column must have the promised type itself, not a domain over it.
+    select v_lease, u.id, u.executor::text, u.spec::jsonb, (u.attempt + 1)::smallint, u.run_at, u.scheduled_at, u.job,
+        u.timeout::interval, u.max_attempts::smallint, u.lost, u.priority
     from unnest(v_runs) u;
 end
 $$;
