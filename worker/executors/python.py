@@ -30,7 +30,7 @@ class PythonExecutor:
         """What the task returned; raises what it raised, or ExecutionFailed for a spec that names no such call."""
         task = resolve(call.spec)
         if call.isolate or task.kind == "process":
-            return await self._children.call(call)
+            return await self._children.call(call, context=task.wants_context)
         if task.kind == "thread":
             return await self._in_thread(task, call)
         if task.wants_context:
