@@ -18,6 +18,7 @@ from worker.processes import Process, Processes, ending
 LAST_WORDS = (
     1.0  # seconds for what a dead child wrote and is still in the socket, when a child of its own keeps it open
 )
+READ = 65_536  # bytes a child's buffer takes at a time: asyncio would allocate 256 KiB anew for every answer
 OUTCOMES = {"Failed": Failed, "Cancelled": Cancelled, "Crashed": Crashed}
 # Our own packages are imported before the worker's path is taken over: "" is first on it, and a user's folder may
 # well hold a worker.py or a scheduler/.
@@ -40,12 +41,15 @@ class Children:
         self._places = asyncio.Semaphore(limit)
         self._idle: list[_Child] = []
 
-    async def call(self, call: Call) -> Any:
-        """The result of the call's task. Raises Ended as the child classified it, or as Crashed when the child died."""
+    async def call(self, call: Call, *, context: bool) -> Any:
+        """The result of the call's task. Raises Ended as the child classified it, or as Crashed when the child died.
+
+        `context`: the task takes one, so what it shows goes along.
+        """
         async with self._places:
             child = self._fresh() or await self._started()
             try:
-                return await child.ask(_request(call), call.log)
+                return await child.ask(_request(call, context=context), call.log)
             except asyncio.CancelledError:
                 await child.end(self._grace)
                 raise
@@ -89,12 +93,13 @@ class Children:
         return child
 
 
-class _Child(asyncio.Protocol):
+class _Child(asyncio.BufferedProtocol):
     """One child process, with at most one question open."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray(READ)
         self._partial = bytearray()
         self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._log: Callable[[str, str], None] | None = None
@@ -127,10 +132,13 @@ class _Child(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
-    def data_received(self, data: bytes) -> None:
-        *lines, rest = data.split(b"\n")
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002  as asyncio calls it
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        *lines, rest = self._buffer[:nbytes].split(b"\n")
         for line in lines:
-            whole = bytes(self._partial) + line
+            whole = self._partial + line
             self._partial.clear()
             self._heard(whole[:1], whole[1:])
         self._partial += rest
@@ -156,14 +164,14 @@ class _Child(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _heard(self, kind: bytes, data: bytes) -> None:
+    def _heard(self, kind: bytearray, data: bytearray) -> None:
         if kind == b"L":
             if self._log is not None:
                 self._log(*json.loads(data))
         elif self._answer.done():
             return
         elif kind == b"R":
-            self._answer.set_result(json.loads(data))
+            self._answer.set_result(json.loads(data) if data else None)
         elif kind == b"H":
             self._answer.set_result(None)
         elif kind == b"X":
@@ -173,18 +181,22 @@ class _Child(asyncio.Protocol):
             self._answer.set_exception(Ended(OUTCOMES[name](**fields)))
 
 
-def _request(call: Call) -> bytes:
-    about: dict[str, Any] = {
-        "app": call.app,
-        "run_id": call.run_id,
-        "attempt": call.attempt,
-        "scheduled": call.scheduled,
-        "run": call.run,
-        "ends": call.ends,
-        "fence": call.fence,
-        "timeout": call.timeout,
-        "queue": call.queue,
-        "job": call.job,
-    }
-    spec = {"task": call.spec.get("task"), "args": call.spec.get("args"), "about": about}
-    return json.dumps(spec).encode() + b"\n"
+def _request(call: Call, *, context: bool) -> bytes:
+    request: dict[str, Any] = {"task": call.spec.get("task"), "args": call.spec.get("args")}
+    # Without what no task asked for, and with a buffer of our own, no-op tasks went from 17,400/s to 23,300/s on uvloop
+    # and from 12,300/s to 21,700/s on asyncio, two children. marshal instead of JSON added 9 and 17 %, and would need a
+    # framing that nobody can read. The kernel took two fifths of the time before (perf stat), mostly for switching.
+    if context:
+        request["about"] = {
+            "app": call.app,
+            "run_id": call.run_id,
+            "attempt": call.attempt,
+            "scheduled": call.scheduled,
+            "run": call.run,
+            "ends": call.ends,
+            "fence": call.fence,
+            "timeout": call.timeout,
+            "queue": call.queue,
+            "job": call.job,
+        }
+    return json.dumps(request).encode() + b"\n"

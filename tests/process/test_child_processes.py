@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from worker.executors.python import PythonExecutor
 from worker.executors.shell import ShellExecutor
 from worker.outcome import Cancelled, Crashed, Ended, Failed
 from worker.processes import Processes
+from worker.registry import REGISTRY
 
 TASKS = tests.support.tasks.__name__
 ROOT = Path(__file__).parents[2]
@@ -67,6 +69,38 @@ async def test_a_child_has_the_context_and_the_log() -> None:
     expected = {"run_id": 7, "attempt": 2, "fence": 42, "deadline": asked.deadline.isoformat()}
     assert answer == expected
     assert log == [("task", "halfway"), ("progress", "0.5000 there")]
+
+
+async def test_what_a_task_sets_in_its_context_does_not_reach_the_next_in_its_child() -> None:
+    async with python() as executor:
+        names = ["child.context", "child.context", "child.context_later", "child.context_later", "child.context"]
+        seen = [await executor.execute(call({"task": name})) for name in names]
+    assert {value for value, _ in seen} == {"untouched"}
+    assert len({pid for _, pid in seen}) == 1
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_arguments_and_results_larger_than_a_read_arrive_whole(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    values: list[Any] = ["x" * 300_000, list(range(50_000)), "a\nb\u00e9\U0001f600", None, False, {}, 0]
+
+    async def main() -> None:
+        async with python() as executor:
+            for value in values:
+                assert await executor.execute(call({"task": "child.echo", "args": [value]})) == value
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+async def test_a_task_that_takes_a_context_only_in_the_child_says_that_its_module_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(REGISTRY, "child.about", replace(REGISTRY["child.about"], wants_context=False))
+    async with python() as executor:
+        with pytest.raises(Ended, match="its module was changed since the worker started"):
+            await executor.execute(call({"task": "child.about"}))
 
 
 async def test_a_run_that_was_lost_before_is_isolated_whatever_its_kind() -> None:

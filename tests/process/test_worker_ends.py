@@ -135,8 +135,8 @@ def test_a_worker_that_slept_while_others_took_over_changes_nothing_and_begins_a
     first = fleet.worker(sleeper)["id"]
     runs = fleet.insert("nap", {"seconds": 1}, count=5)
     thread = fleet.insert("thread_nap", {"seconds": 1})
+    fleet.wait_for_effect("began", runs + thread)  # so that these are not claimed together with what follows
     ahead = fleet.insert("note", count=5, run_at=fleet.scalar("select now() + interval '12 s'"))
-    fleet.wait_for_effect("began", runs + thread)
     wait_until_held(fleet, ahead)
     sleeper.suspend()
     suspended = time.monotonic()

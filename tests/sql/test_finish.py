@@ -94,7 +94,8 @@ def test_a_lease_that_succeeded_is_finished_whole_each_run_with_its_own_times(db
     lease, _ = claim(db, worker)
     whole: LiteralString = """
         select scheduler.finish(%s, %s, %s,
-            p_started_at => array['2030-01-01 12:00Z', '2030-01-01 12:01Z']::timestamptz[], p_finished_at => array['2030-01-01 12:02Z', null]::timestamptz[])
+            p_started_at => array['2030-01-01 12:00Z', '2030-01-01 12:01Z']::timestamptz[],
+            p_finished_at => array['2030-01-01 12:02Z', null]::timestamptz[])
     """
     assert one(db, whole, APP, worker + 1, lease) == 0, "not its lease"
     assert one(db, whole, APP, worker, lease) == 2

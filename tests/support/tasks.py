@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from worker import Cancel, Context, Retry, task
+
+SETTING: ContextVar[str] = ContextVar("SETTING", default="untouched")
 
 
 @task(name="child.add", process=True)
@@ -35,6 +38,25 @@ def about(ctx: Context) -> dict[str, Any]:
     ctx.log("halfway")
     ctx.progress(0.5, "there")
     return {"run_id": ctx.run_id, "attempt": ctx.attempt, "fence": ctx.fence, "deadline": ctx.deadline.isoformat()}
+
+
+@task(name="child.context", process=True)
+def context() -> tuple[str, int]:
+    """What a context variable held, and the process it was asked in; it holds something else afterwards."""
+    before = SETTING.get()
+    SETTING.set("mine")
+    return before, os.getpid()
+
+
+@task(name="child.context_later", process=True)
+async def context_later() -> tuple[str, int]:
+    await asyncio.sleep(0)
+    return context()
+
+
+@task(name="child.echo", process=True)
+def echo(value: Any) -> Any:
+    return value
 
 
 @task(name="child.ends", process=True)

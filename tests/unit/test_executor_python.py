@@ -32,7 +32,6 @@ from worker.outcome import (
     storable,
 )
 from worker.registry import REGISTRY
-from worker.threads import Threads
 
 
 @pytest.fixture(autouse=True)
@@ -176,40 +175,6 @@ async def test_a_cancelled_thread_sees_it_and_is_not_waited_for(python: PythonEx
     with pytest.raises(asyncio.CancelledError):
         await running
     assert await asyncio.to_thread(seen.wait, 10)
-
-
-async def test_stuck_threads_take_no_place_from_others() -> None:
-    threads = Threads(2)
-    release, begun = threading.Event(), threading.Semaphore(0)
-
-    def stuck() -> None:
-        begun.release()
-        release.wait()
-
-    hung = [asyncio.ensure_future(threads.call(stuck)) for _ in range(2)]
-    for _ in hung:
-        await asyncio.to_thread(begun.acquire)
-    queued = asyncio.ensure_future(threads.call(lambda: "served"))
-    for each in hung:
-        each.cancel()
-    assert await asyncio.wait_for(queued, 10) == "served"
-    release.set()
-    threads.close()
-
-
-async def test_a_call_cancelled_while_it_waits_for_a_thread_never_begins() -> None:
-    threads = Threads(1)
-    release, ran = threading.Event(), threading.Event()
-    first = asyncio.ensure_future(threads.call(release.wait))
-    second = asyncio.ensure_future(threads.call(ran.set))
-    await asyncio.sleep(0)
-    second.cancel()
-    await asyncio.wait([second])
-    release.set()
-    await first
-    assert await threads.call(lambda: "next") == "next"
-    assert not ran.is_set()
-    threads.close()
 
 
 def test_retry_and_cancel_become_outcomes() -> None:

@@ -4,12 +4,14 @@ An async task is awaited on the worker's own loop, with nothing in between: this
 A plain function runs in a thread. A thread cannot be killed: on timeout or cancel `ctx.cancelled` turns true, nobody
 waits any longer and the late result is discarded. A task with `process=True`, and any task whose run was lost with a
 worker before, runs in a child process, which is killed with its whole process group.
+Threads and children are used again, but context variables that one task sets are not seen by the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import Any
 
 from worker.children import Children
@@ -28,7 +30,7 @@ class PythonExecutor:
         """What the task returned; raises what it raised, or ExecutionFailed for a spec that names no such call."""
         task = resolve(call.spec)
         if call.isolate or task.kind == "process":
-            return await self._children.call(call)
+            return await self._children.call(call, context=task.wants_context)
         if task.kind == "thread":
             return await self._in_thread(task, call)
         if task.wants_context:
@@ -43,19 +45,12 @@ class PythonExecutor:
         await self._children.close()
 
     async def _in_thread(self, task: Task, call: Call) -> Any:
-        context = Context(call)
-
-        def run() -> Any:
-            result = invoke(task, call.spec, context)
-            if inspect.iscoroutine(result):
-                result.close()
-                raise ExecutionFailed(f"task {task.name!r} returned a coroutine: declare it with `async def`")
-            return result
-
+        context = Context(call) if task.wants_context else None
         try:
-            return await self._threads.call(run)
+            return await self._threads.call(partial(_called, task, call.spec, context))
         except asyncio.CancelledError:
-            context.cancel()
+            if context is not None:
+                context.cancel()
             raise
         except (SystemExit, KeyboardInterrupt) as error:
             raise ExecutionFailed(exited(error)) from error
@@ -84,6 +79,14 @@ def invoke(task: Task, spec: dict[str, Any], context: Context | None = None) -> 
         raise ExecutionFailed(misfit) from error
     kind = type(args).__name__
     raise ExecutionFailed(f'task {task.name!r}: "args" must be an object or an array, not {kind}', final=True)
+
+
+def _called(task: Task, spec: dict[str, Any], context: Context | None) -> Any:
+    result = invoke(task, spec, context)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise ExecutionFailed(f"task {task.name!r} returned a coroutine: declare it with `async def`")
+    return result
 
 
 async def _with_context(task: Task, call: Call) -> Any:
