@@ -1,20 +1,24 @@
 create or replace function scheduler.schedule_after() returns integer
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
 declare
     v_count integer;
 begin
     -- Gives @after jobs their next instant, delay after the end of the run they awaited. A run that left no trace (its
     -- history was dropped, or it was withdrawn) counts as ended now. Returns how many jobs were given one.
     -- History is asked last: it has a partition per day, and most of the awaited runs are pending or running.
-    with ended as materialized (
+    if not exists (select from scheduler.job_schedule w where w.awaits is not null) then
+        return 0;
+    end if;
+    with leased as materialized (
+        select l.app, l.id from scheduler.leased_runs() l
+    ), ended as materialized (
         select w.app, w.job, w.awaits
         from scheduler.job_schedule w
-        where w.awaits is not null
-            and not exists (select from scheduler.run r where r.app = w.app and r.id = w.awaits)
-            and not exists (
-                select from scheduler.lease l cross join lateral unnest(l.runs) r
-                where l.app = w.app and w.job = any (l.jobs) and r.id = w.awaits and r.id <> all (coalesce(l.done, '{}'))
-            )
+        where w.awaits is not null and (w.app, w.awaits) not in (select l.app, l.id from leased l)
+            and (select r.id from scheduler.run r where r.app = w.app and r.id = w.awaits) is null
     ), held as materialized (
         -- Joined again, so that a row which changed since it was seen is compared with what was seen of it.
         select e.app, e.job, e.awaits
