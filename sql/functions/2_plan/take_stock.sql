@@ -9,9 +9,10 @@ begin
     -- What a planner asks first, and an idle one only: one statement where there were five. Lets go on what waited for
     -- the end of a run. due_in: how long until there is something to plan, as next_plan_at has it; deferred_in: until a
     -- deferred instant is to be decided; waits: whether anything goes on waiting for the end of a run.
-    perform scheduler.schedule_after();
+    -- In this order: only the first may wait for a lock, and then it holds none of job_schedule.
     perform scheduler.release_waiting();
     perform scheduler.recall_deferred();
+    perform scheduler.schedule_after();
     due_in := scheduler.next_plan_at(p_ahead);
     -- One whose next instant is to be computed again (its app was paused meanwhile) is due, too.
     select case when isfinite(s.next_at) then s.next_at - scheduler.clock() else interval '-1 day' end into deferred_in
