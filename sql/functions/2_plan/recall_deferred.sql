@@ -1,5 +1,6 @@
 create or replace function scheduler.recall_deferred() returns integer
 language plpgsql
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
@@ -14,7 +15,7 @@ begin
     with leased as materialized (
         select distinct l.app, l.job from scheduler.leased_runs() l
     ), free as materialized (
-        select s.app, s.job
+        select s.ctid as place
         from scheduler.job_schedule s
         where s.deferred_at is not null
             and (
@@ -25,7 +26,7 @@ begin
     )
     update scheduler.job_schedule s set deferred_at = null
     from free f
-    where s.app = f.app and s.job = f.job;
+    where s.ctid = f.place;
     get diagnostics v_count = row_count;
     return v_count;
 end

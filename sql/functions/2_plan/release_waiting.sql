@@ -1,5 +1,6 @@
 create or replace function scheduler.release_waiting() returns integer
 language plpgsql
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
@@ -14,12 +15,12 @@ begin
     with leased as materialized (
         select distinct l.app, l.job from scheduler.leased_runs() l
     ), waiting as materialized (
-        select distinct on (w.app, w.job) w.app, w.job, w.id
+        select distinct on (w.app, w.job) w.app, w.job, w.ctid as place
         from scheduler.run w
         where w.run_at = 'infinity' and w.job is not null
         order by w.app, w.job, w.scheduled_at
     ), next as materialized (
-        select w.app, w.id
+        select w.place
         from waiting w
         where (w.app, w.job) not in (select l.app, l.job from leased l)
             and (
@@ -29,7 +30,7 @@ begin
     )
     update scheduler.run r set run_at = scheduler.clock()
     from next n
-    where r.app = n.app and r.id = n.id and r.run_at = 'infinity';
+    where r.ctid = n.place and r.run_at = 'infinity';
     get diagnostics v_count = row_count;
     if v_count > 0 then
         perform pg_notify('scheduler_run', '');

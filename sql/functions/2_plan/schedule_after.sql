@@ -1,5 +1,6 @@
 create or replace function scheduler.schedule_after() returns integer
 language plpgsql
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
@@ -20,11 +21,14 @@ begin
         where w.awaits is not null and (w.app, w.awaits) not in (select l.app, l.id from leased l)
             and (select r.id from scheduler.run r where r.app = w.app and r.id = w.awaits) is null
     ), held as materialized (
-        -- Joined again, so that a row which changed since it was seen is compared with what was seen of it.
-        select e.app, e.job, e.awaits
+        -- Looked up again, so that a row which changed since it was seen is compared with what was seen of it.
+        select e.app, e.awaits, w.place
         from ended e
-        join scheduler.job_schedule w on w.app = e.app and w.job = e.job and w.awaits = e.awaits
-        for update of w skip locked
+        cross join lateral (
+            select w.ctid as place from scheduler.job_schedule w
+            where w.app = e.app and w.job = e.job and w.awaits = e.awaits
+            for update skip locked
+        ) w
     )
     update scheduler.job_schedule s set next_at = coalesce(h.finished_at, scheduler.clock()) + s.delay, awaits = null
     from held e
@@ -33,7 +37,7 @@ begin
         where h.app = e.app and h.id = e.awaits and h.retry_at is null
         limit 1
     ) h on true
-    where s.app = e.app and s.job = e.job;
+    where s.ctid = e.place;
     get diagnostics v_count = row_count;
     return v_count;
 end
