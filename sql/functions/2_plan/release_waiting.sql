@@ -3,6 +3,7 @@ language plpgsql
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_count integer;

@@ -4,6 +4,7 @@ create or replace function scheduler.take_stock(
 language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 begin
     -- What a planner asks first, and an idle one only: one statement where there were five. Lets go on what waited for
