@@ -3,7 +3,7 @@ create or replace function scheduler.plan_fires(p_app text, p_plans jsonb) retur
 )
 language plpgsql
 -- A plan of this statement that was made while run was empty read all of it, once for each page: 100,000 jobs took 17 s
--- or, with luck, 7. So it is planned each time (2 ms a page), and finds rows by their keys whatever the statistics say.
+-- or, with luck, 7. So it is planned each time (1.5 ms), and finds rows by their keys whatever the statistics say.
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
