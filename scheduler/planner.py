@@ -1,6 +1,10 @@
 """Plans: writes what is to run ahead of time, so that a crash loses nothing and planning never shows as lateness.
 
-    due_jobs ─▶ plan (pure) ─▶ plan_fires ─▶ again, until no job has an instant within the horizon
+    take_stock ─▶ due_jobs ─▶ plan (pure) ─▶ plan_fires ─▶ again, until no job has an instant within the horizon
+
+Jobs that are to be decided alike are read, decided and written as one. There are two lanes, each read a page at a time:
+what is due within the horizon, and new definitions, whose first instant is to be computed. A look at the second is cut
+short, so that a million of them hold up nothing that is due.
 
 Any number of planners may work at once: plan_fires compares what a plan was made from, and the ledger's key does the
 rest. What a planner reads is only a reason to decide, never a right to write.
@@ -12,7 +16,8 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 
@@ -21,35 +26,35 @@ from scheduler.link import Link
 from scheduler.loop import STEP
 from scheduler.plan import Plan, plan
 from scheduler.store import duty
-from scheduler.store.duty import Connection, DueJob
+from scheduler.store.duty import Connection, DueJobs
 
 log = logging.getLogger(__name__)
 
-PAGE = 500
-"""Jobs that are read, decided and written at a time."""
+PAGE = 2_000
+"""Jobs that are read and written at a time."""
 INLINE = 50
-"""More jobs than this are decided in a thread: at 150 µs to 500 µs an instant, heartbeats would wait for them."""
+"""More decisions than this are made in a thread: 2,000 of 50 µs, or one after an outage, would hold up heartbeats."""
 COMPUTING = 1.0
 """Seconds of deciding after which what was decided is written: an outage can leave 1,000 instants to each job."""
 FIRES = 10_000
 """Instants after which it is written as well: these take some 0.4 s, and a statement has 10 s."""
 BUDGET = 5.0
 """Seconds after which a step ends, to go on with the next one where it was."""
-
-
-@dataclass(slots=True)
-class _Round:
-    """What is known after a look at the jobs: whether one is worth another look, and when one will be, in seconds."""
-
-    again: bool = False
-    wait: float = math.inf
+NEW = 1.0
+"""Seconds that are spent on new definitions before what is due is looked at again."""
+TOGETHER = 0.05
+"""The part of the horizon in which instants are gathered: 100 a second, each at a moment of its own, are two looks."""
 
 
 class Planner:
     def __init__(self, link: Link, settings: Settings) -> None:
+        self.waits = True
+        """Whether the end of a run may be a reason to look again."""
+        self.took = 0.0
+        """Seconds that the last look took in which there may have been nothing to do."""
         self._link = link
         self._settings = settings
-        self._last: DueJob | None = None  # where to go on; None: from the start
+        self._places: dict[bool, DueJobs | None] = {False: None, True: None}  # where each lane goes on; None: its start
 
     async def run_once(self) -> float:
         """Plans everything within the horizon; the seconds until there is more to plan."""
@@ -59,79 +64,90 @@ class Planner:
     async def _plan(self, conn: Connection) -> float:
         deadline = time.monotonic() + BUDGET
         while True:
-            await duty.schedule_after(conn)
-            await duty.release_waiting(conn)
-            looked = await self._look(conn, deadline)
-            if not looked.again:
-                break
+            # Also after what was planned: a run that was replaced just now may have been pending still, and then its
+            # successor has nobody to wait for.
+            started = time.monotonic()
+            stock = await duty.take_stock(conn, ahead=self._settings.plan_ahead)
+            self.waits, self.took = stock.waits, time.monotonic() - started
+            due_in, deferred_in = _or_never(stock.due_in), _or_never(stock.deferred_in)
+            if min(due_in, deferred_in) > 0:
+                gathered = max(due_in, TOGETHER * self._settings.plan_ahead)
+                return min(self._settings.poll, gathered, deferred_in)
+            changed = await self._look(conn, deadline, new=False)
+            changed += await self._look(conn, min(deadline, time.monotonic() + NEW), new=True)
+            if not changed:  # others are at it
+                return self._settings.poll
             if time.monotonic() > deadline:
                 return 0.0
-        # A run that was replaced just now may have been pending still: then its successor has nobody to wait for.
-        await duty.release_waiting(conn)
-        next_plan = await duty.next_plan_at(conn, ahead=self._settings.plan_ahead)
-        waits = [self._settings.poll, looked.wait, math.inf if next_plan is None else next_plan]
-        return max(0.0, min(waits))
 
-    async def _look(self, conn: Connection, deadline: float) -> _Round:
-        """Once through the jobs, a page at a time, from where the last look had to stop."""
-        looked = _Round(again=self._last is not None)
-        while time.monotonic() < deadline:
-            page = await duty.due_jobs(conn, ahead=self._settings.plan_ahead, limit=PAGE, after=self._last)
-            read = time.monotonic()
+    async def _look(self, conn: Connection, until: float, *, new: bool) -> int:
+        """Once through a lane, a page at a time, from where the last look had to stop; how many jobs that changed."""
+        changed = 0
+        while time.monotonic() < until:
+            page = await duty.due_jobs(
+                conn, ahead=self._settings.plan_ahead, limit=PAGE, new=new, after=self._places[new]
+            )
             plans = await self._decide(page)
-            for app, group in groupby(sorted(plans, key=_app), _app):
-                await self._write(conn, app, list(group), read, looked)
-            if len(plans) == len(page) < PAGE:
-                self._last = None
-                return looked
-            self._last = page[len(plans) - 1]
-        looked.again = True
-        return looked
+            written = 0
+            for app, group in groupby(plans, _app):
+                written += await self._write(conn, app, list(group))
+            changed += written
+            if _count(one.job for one in plans) < _count(page):
+                if not written:
+                    break
+                continue  # what was written has left its place, so the rest is found at the same one
+            if _count(page) < PAGE:
+                self._places[new] = None
+                break
+            self._places[new] = page[-1]
+        return changed
 
-    async def _decide(self, page: list[DueJob]) -> list[Plan]:
+    async def _decide(self, page: list[DueJobs]) -> list[Plan]:
         if len(page) <= INLINE:
             return self._plans(page)
         return await asyncio.to_thread(self._plans, page)
 
-    def _plans(self, page: list[DueJob]) -> list[Plan]:
-        """One per job, of as many jobs as one write can take, of one at least."""
+    def _plans(self, page: list[DueJobs]) -> list[Plan]:
+        """Of as many jobs as one write can take, of one at least; sorted by app."""
         ahead = timedelta(seconds=self._settings.plan_ahead)
         deadline = time.monotonic() + COMPUTING
         plans: list[Plan] = []
         fires = 0
-        for job in page:
-            plans.append(_decided(job, ahead))
-            fires += len(plans[-1].fires)
+        for jobs in page:
+            one = _decided(jobs, ahead)
+            most = max(1, (FIRES - fires) // max(1, len(one.fires)))
+            if most < len(jobs.jobs):
+                one = replace(one, job=replace(jobs, jobs=jobs.jobs[:most], revisions=jobs.revisions[:most]))
+            plans.append(one)
+            fires += len(one.fires) * len(one.job.jobs)
             if fires >= FIRES or time.monotonic() > deadline:
                 break
-        return plans
+        return sorted(plans, key=_app)
 
-    async def _write(self, conn: Connection, app: str, plans: list[Plan], read: float, looked: _Round) -> None:
-        written = await duty.plan_fires(conn, app, [one.as_json() for one in plans])
-        moved = {one.job for one in written if one.outcome == "moved"}
-        deferred = {one.job: one.scheduled_at for one in written if one.outcome == "deferred"}
-        ahead = timedelta(seconds=self._settings.plan_ahead)
-        for one in plans:
-            job = one.job
-            instant = deferred.get(job.job)
-            if instant is not None:
-                # It is decided as soon as it is due; a run that ends before wakes us earlier.
-                elapsed = time.monotonic() - read
-                looked.wait = min(looked.wait, (instant - job.read_at).total_seconds() - elapsed)
-            elif job.job in moved:
-                looked.again |= one.next_at is not None and one.next_at <= job.read_at + ahead
-                if one.error is not None:
-                    log.warning("job %s of app %s is not planned: %s", job.job, app, one.error)
+    async def _write(self, conn: Connection, app: str, plans: list[Plan]) -> int:
+        refused = {job: one.error for one in plans if one.error is not None for job in one.job.jobs}
+        written = await duty.plan_fires(conn, app, [one.as_json() for one in plans], named=list(refused))
+        for job in written.named:
+            log.warning("job %s of app %s is not planned: %s", job, app, refused[job])
+        return written.moved + written.deferred
+
+
+def _decided(jobs: DueJobs, ahead: timedelta) -> Plan:
+    try:
+        return plan(jobs, jobs.read_at + ahead)
+    except Exception as error:
+        # A bug that one schedule brings out must not stop the planning of all the others.
+        log.exception("job %s of app %s could not be planned", jobs.jobs[0], jobs.app)
+        return Plan(jobs, error=f"it could not be planned: {type(error).__name__}: {error}")
+
+
+def _or_never(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds
+
+
+def _count(groups: Iterable[DueJobs]) -> int:
+    return sum(len(group.jobs) for group in groups)
 
 
 def _app(one: Plan) -> str:
     return one.job.app
-
-
-def _decided(job: DueJob, ahead: timedelta) -> Plan:
-    try:
-        return plan(job, job.read_at + ahead)
-    except Exception as error:
-        # A bug that one schedule brings out must not stop the planning of all the others.
-        log.exception("job %s of app %s could not be planned", job.job, job.app)
-        return Plan(job, error=f"it could not be planned: {type(error).__name__}: {error}")

@@ -53,9 +53,10 @@ class Server:
         self.id: int | None = None
         self._dsn = dsn
         self._links = {name: self._link(name) for name in ("heartbeat", "planner", "reclaimer", "janitor")}
+        self._planner = Planner(self._links["planner"], settings)
         self.loops = {
             "heartbeat": Loop("heartbeat", self._heartbeat, floor=settings.heartbeat),
-            "planner": Loop("planner", Planner(self._links["planner"], settings).run_once, floor=settings.poll),
+            "planner": Loop("planner", self._planner.run_once, floor=settings.poll),
             "reclaimer": Loop("reclaimer", Reclaimer(self._links["reclaimer"], settings).run_once, floor=settings.poll),
             "janitor": Loop("janitor", Janitor(self._links["janitor"], settings).run_once, floor=REST),
         }
@@ -117,9 +118,11 @@ class Server:
         self.clock.observe(sent, received, now)
         return self.settings.heartbeat - (received - sent)
 
-    def _heard(self, _channel: str, _payload: str) -> None:
-        if self._waking is None:
-            self._waking = asyncio.get_running_loop().call_later(GATHERED, self._wake)
+    def _heard(self, _channel: str, payload: str) -> None:
+        """Without a payload a run of a job has ended. Then the look may find little, so it gets a fifth of the time."""
+        if self._waking is None and (payload or self._planner.waits):
+            delay = GATHERED + 4 * self._planner.took
+            self._waking = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:
         self._waking = None

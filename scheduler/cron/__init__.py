@@ -3,7 +3,8 @@
 parse(text, zone) ─▶ Schedule ─▶ next(after), between(after, until, limit=…)
 
 schedule     what users hold: one parsed schedule in one zone
-expression   five or six fields → the wall-clock times they name (croniter, on naive times only)
+expression   five or six fields → the wall-clock times they name (on naive times only)
+plain        the next match of plain numbers; what only a calendar can tell is croniter's
 fields       one field → the values it allows
 wallclock    wall-clock times → instants: zones, gaps, folds
 duration     1h30m10s → timedelta

@@ -1,8 +1,9 @@
 """Five or six cron fields, and the wall-clock times they name. No zone is known here: every time is naive.
 
-croniter searches the calendar. What it has wrong is taken from it: it never sees ranges or steps (see fields), and the
-rule for the two day fields is ours. It lets `#` and `W` narrow the other day field, where cron means either of the two,
-and reads `*/2 … mon` as either, where cron means both.
+Expressions of plain numbers are searched by our own code (see plain), the others by croniter. What croniter has wrong
+is taken from it: it never sees ranges or steps (see fields), and the rule for the two day fields is ours. It lets `#`
+and `W` narrow the other day field, where cron means either of the two, and reads `*/2 … mon` as either, where cron
+means both.
 """
 
 from __future__ import annotations  # croniter is generic in its stubs only
@@ -17,6 +18,7 @@ from croniter import croniter
 
 from scheduler.cron import fields
 from scheduler.cron.fields import Field, Values, read_field
+from scheduler.cron.plain import PlainSearch
 from scheduler.cron.wording import shown
 from scheduler.errors import ScheduleError
 
@@ -41,7 +43,7 @@ class CronExpression:
     """The union of some searches; `wildcard` if the minute or the hour begins with `*`, which decides over DST."""
 
     wildcard: bool
-    searches: tuple[croniter[datetime], ...]
+    searches: tuple[PlainSearch | croniter[datetime], ...]
 
     def next_wall(self, wall: datetime) -> datetime | None:
         """The first wall-clock time after `wall` (naive, whole seconds), or None: no match within 50 years."""
@@ -49,7 +51,7 @@ class CronExpression:
         return min(found, default=None)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16_384)  # with 10,800 expressions, this and what else remembers them took 32 MB
 def read_expression(text: str) -> CronExpression:
     """Five fields, six with the seconds first, or an alias such as `@daily`. Raises ScheduleError."""
     texts = ALIASES.get(text.lower(), text).split()
@@ -70,7 +72,10 @@ def read_expression(text: str) -> CronExpression:
     return CronExpression(values[fields.MINUTE].starred or values[fields.HOUR].starred, searches)
 
 
-def _searches(values: dict[Field, Values]) -> list[croniter[datetime]]:
+def _searches(values: dict[Field, Values]) -> list[PlainSearch | croniter[datetime]]:
+    days, weekdays = values[fields.DAY_OF_MONTH], values[fields.DAY_OF_WEEK]
+    if not days.calendar_days and not weekdays.calendar_days:
+        return _plain_searches(values, days, weekdays)
     times = [_plain(values[column]) for column in (fields.SECOND, fields.MINUTE, fields.HOUR) if column in values]
     month = _plain(values[fields.MONTH])
     return [
@@ -81,7 +86,28 @@ def _searches(values: dict[Field, Values]) -> list[croniter[datetime]]:
             day_or=False,
             second_at_beginning=True,
         )
-        for day, weekday in _day_pairs(values[fields.DAY_OF_MONTH], values[fields.DAY_OF_WEEK])
+        for day, weekday in _day_pairs(days, weekdays)
+    ]
+
+
+def _plain_searches(
+    values: dict[Field, Values], days: Values, weekdays: Values
+) -> list[PlainSearch | croniter[datetime]]:
+    second = values.get(fields.SECOND)
+    every_day, every_weekday = frozenset(range(1, 32)), frozenset(range(7))
+    pairs = [(days.numbers, weekdays.numbers)]
+    if not (days.starred or weekdays.starred):  # as in _day_pairs
+        pairs = [(days.numbers, every_weekday), (every_day, weekdays.numbers)]
+    return [
+        PlainSearch(
+            tuple(sorted(second.numbers)) if second else (0,),
+            tuple(sorted(values[fields.MINUTE].numbers)),
+            tuple(sorted(values[fields.HOUR].numbers)),
+            day,
+            values[fields.MONTH].numbers,
+            weekday,
+        )
+        for day, weekday in pairs
     ]
 
 
@@ -111,8 +137,10 @@ def _plain(values: Values) -> str:
     return "*" if values.whole else ",".join(map(str, sorted(values.numbers)))
 
 
-def _search(search: croniter[datetime], wall: datetime) -> datetime | None:
+def _search(search: PlainSearch | croniter[datetime], wall: datetime) -> datetime | None:
     try:
+        if isinstance(search, PlainSearch):
+            return search.next(wall)
         # A croniter remembers where it is; a shallow copy keeps the parsed fields shared and the position private.
         return copy(search).get_next(datetime, wall)
     except (ValueError, OverflowError):  # nothing within 50 years, or past the year 9999

@@ -92,7 +92,7 @@ def parse(expression: str, timezone: str = "UTC", *, dst_gap: str = "after", dst
     )
 
 
-@lru_cache(maxsize=8192)  # croniter takes some 150 µs, and jobs that share a schedule ask for the same instants
+@lru_cache(maxsize=16_384)  # 15 µs, with croniter 50 to 170; jobs that share a schedule ask for the same instants
 def _next_of_cron(schedule: Schedule, after: datetime) -> datetime | None:
     return next_instant(
         read_expression(schedule.expression),

@@ -20,15 +20,19 @@ Connection = AsyncConnection[TupleRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DueJob:
-    """A job that has something to plan, as it was read at `read_at` by the database's clock.
+class DueJobs:
+    """Jobs that have something to plan and are to be decided alike, read at `read_at` by the database's clock.
 
-    `next_at` None: its next instant is to be computed; only those after `after_at` count. `expected` is `next_at` in
-    the database's own words, for plan_fires to compare. `misfire_grace` and `jitter` are in seconds.
+    `jobs` and `revisions` run parallel; `last_job` is the greatest name, as the database sorts them.
+    `next_at` None: it is to be computed; only instants after `after_at` count, which means nothing otherwise.
+    `expected` is `next_at` in the database's own words, for plan_fires to compare. `anchor_at` is there for schedules
+    with an @. `misfire_grace` and `jitter` are in seconds; with a jitter there is one job only.
     """
 
     app: str
-    job: str
+    jobs: list[str]
+    revisions: list[int]
+    last_job: str
     schedule: str
     timezone: str
     dst_gap: str
@@ -43,19 +47,29 @@ class DueJob:
     next_at: datetime | None
     expected: str
     after_at: datetime
-    anchor_at: datetime
-    revision: int
+    anchor_at: datetime | None
     read_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What became of an instant: planned, skipped, coalesced, missed, deferred. Or a job whose next was set: moved."""
+class Stock:
+    """`due_in`: seconds until there is something to plan, zero or less: there is now; None: nothing is to come.
 
-    job: str
-    scheduled_at: datetime | None
-    outcome: str
-    run_id: int | None
+    `deferred_in`: the same of the instants that are decided when they come. `waits`: something goes on when a run ends.
+    """
+
+    due_in: float | None
+    deferred_in: float | None
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many jobs were given their next instant, which of those that were asked about, and how many were deferred."""
+
+    moved: int
+    named: list[str]
+    deferred: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,55 +85,68 @@ class Reclaimed:
 
 # Intervals end at 317 years, which is forever, and instants at the year 9999; earlier than 1970 is no bound at all.
 _DUE_JOBS: LiteralString = """
-    select d.app, d.job, d.schedule, d.timezone, d.dst_gap, d.dst_fold, d.overlap, d.misfire, d.misfire_limit,
+    select d.app, d.jobs, d.revisions, d.last_job, d.schedule, d.timezone, d.dst_gap, d.dst_fold, d.overlap, d.misfire,
+        d.misfire_limit,
         least(extract(epoch from d.misfire_grace), 1e10)::float8 as misfire_grace,
         least(coalesce(extract(epoch from d.jitter), 0), 1e10)::float8 as jitter,
         case when d.starts_at > '1970-01-01Z' then least(d.starts_at, '9999-01-01Z') end as starts_at,
         case when d.ends_at < '9999-01-01Z' then greatest(d.ends_at, '1970-01-01Z') end as ends_at,
         case when isfinite(d.next_at) then d.next_at end as next_at, d.next_at::text as expected,
-        d.after_at, least(greatest(d.anchor_at, '1970-01-01Z'), '9999-01-01Z') as anchor_at, d.revision, d.read_at
+        coalesce(d.after_at, d.read_at) as after_at,
+        least(greatest(d.anchor_at, '1970-01-01Z'), '9999-01-01Z') as anchor_at, d.read_at
     from scheduler.due_jobs(
-        make_interval(secs => %(ahead)s), %(limit)s, %(expected)s::timestamptz, %(app)s::text, %(job)s::text
+        make_interval(secs => %(ahead)s), %(limit)s, %(new)s, %(expected)s::timestamptz, %(app)s::text,
+        %(last_job)s::text
     ) d
 """
+_FROM_THE_START = {"expected": None, "app": None, "last_job": None}
 
 
-async def due_jobs(conn: Connection, *, ahead: float, limit: int, after: DueJob | None = None) -> list[DueJob]:
-    """A page of the jobs that have an instant within `ahead` seconds, earliest first, behind the row `after`."""
-    place = {"expected": after.expected, "app": after.app, "job": after.job} if after else _FROM_THE_START
-    async with conn.cursor(row_factory=class_row(DueJob)) as cursor:
-        await cursor.execute(_DUE_JOBS, {"ahead": ahead, "limit": limit, **place})
-        return await cursor.fetchall()
-
-
-_FROM_THE_START = {"expected": None, "app": None, "job": None}
-
-
-async def next_plan_at(conn: Connection, *, ahead: float) -> float | None:
-    """Seconds until a job that has nothing within `ahead` seconds will have; None: there is none."""
-    query: LiteralString = "select extract(epoch from scheduler.next_plan_at(make_interval(secs => %s)))::float8"
-    seconds = await _answer(conn, query, [ahead])
-    return None if seconds is None else float(seconds)
-
-
-async def plan_fires(conn: Connection, app: str, plans: Sequence[dict[str, Any]]) -> list[Planned]:
-    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction."""
-    async with conn.cursor(row_factory=class_row(Planned)) as cursor:
+async def take_stock(conn: Connection, *, ahead: float) -> Stock:
+    """Lets go on what waited for the end of a run, and says when there is something to plan."""
+    async with conn.cursor(row_factory=class_row(Stock)) as cursor:
         await cursor.execute(
-            "select f.job, f.scheduled_at, f.outcome, f.run_id from scheduler.plan_fires(%s, %s) f",
-            [app, Jsonb(list(plans))],
+            """
+            select extract(epoch from s.due_in)::float8 as due_in,
+                extract(epoch from s.deferred_in)::float8 as deferred_in, s.waits
+            from scheduler.take_stock(make_interval(secs => %s)) s
+            """,
+            [ahead],
         )
+        return await cursor.fetchone() or Stock(None, None, waits=False)  # there always is a row
+
+
+async def due_jobs(
+    conn: Connection, *, ahead: float, limit: int, new: bool = False, after: DueJobs | None = None
+) -> list[DueJobs]:
+    """A page of `limit` jobs that have an instant within `ahead` seconds, earliest first, behind the group `after`.
+
+    With `new` those whose next instant is yet to be computed.
+    """
+    place = {"expected": after.expected, "app": after.app, "last_job": after.last_job} if after else _FROM_THE_START
+    async with conn.cursor(row_factory=class_row(DueJobs)) as cursor:
+        await cursor.execute(_DUE_JOBS, {"ahead": ahead, "limit": limit, "new": new, **place})
         return await cursor.fetchall()
 
 
-async def schedule_after(conn: Connection) -> int:
-    """How many jobs with a fixed delay were given their next instant, now that their run has ended."""
-    return int(await _answer(conn, "select scheduler.schedule_after()"))
+async def plan_fires(
+    conn: Connection, app: str, plans: Sequence[dict[str, Any]], *, named: Sequence[str] = ()
+) -> Written:
+    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction.
 
-
-async def release_waiting(conn: Connection) -> int:
-    """How many runs may start, that waited for their job's previous one."""
-    return int(await _answer(conn, "select scheduler.release_waiting()"))
+    What was written is counted and not listed, but for the jobs in `named`: there are two rows to each job.
+    """
+    async with conn.cursor(row_factory=class_row(Written)) as cursor:
+        await cursor.execute(
+            """
+            select count(*) filter (where f.outcome = 'moved') as moved,
+                coalesce(array_agg(f.job) filter (where f.outcome = 'moved' and f.job = any (%s)), '{}') as named,
+                count(*) filter (where f.outcome = 'deferred') as deferred
+            from scheduler.plan_fires(%s, %s) f
+            """,
+            [list(named), app, Jsonb(list(plans))],
+        )
+        return await cursor.fetchone() or Written(0, [], 0)  # there always is a row
 
 
 async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Reclaimed]:

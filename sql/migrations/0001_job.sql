@@ -69,12 +69,15 @@ create table scheduler.job_schedule (
     revision  bigint      not null default 1,  -- grows with every edit; a plan made from an older one is void
     delay     interval,                        -- of @after, once its schedule was understood
     awaits    bigint,                          -- of @after: the run whose end starts the delay
+    deferred_at timestamptz,                   -- set: next_at is within reach, but the job's previous run has not ended
     error     text,                            -- why the schedule cannot be followed
     constraint job_schedule_pkey primary key (app, job),
     constraint job_schedule_of_a_job foreign key (app, job) references scheduler.job (app, name) on delete cascade
 ) with (fillfactor = 70);
 
-create index job_schedule_next on scheduler.job_schedule (next_at, app, job) where next_at is not null;
+-- Deferred instants are kept out of what planners read again and again: 10,000 of them cost 2 s a look.
+create index job_schedule_next on scheduler.job_schedule (next_at, app, job) where next_at is not null and deferred_at is null;
+create index job_schedule_deferred on scheduler.job_schedule (next_at, app, job) where deferred_at is not null;
 create index job_schedule_awaits on scheduler.job_schedule (app, job) where awaits is not null;
 
 create table scheduler.fire (

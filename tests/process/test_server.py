@@ -72,6 +72,40 @@ async def test_without_the_listener_the_poll_finds_the_job(
         await until(lambda: len(runs(db)) >= 9)
 
 
+async def test_the_end_of_a_run_lets_the_next_one_go_without_waiting_for_the_poll(
+    dsn: str, db: psycopg.Connection
+) -> None:
+    async with running(dsn, Settings(poll=60.0)) as server:
+        await until(lambda: server.listener.is_connected)
+        schedule(db, expression="* * * * * *", overlap="queue")
+        worker = FakeWorker(db)
+        await until(lambda: worker.claim(limit=1) == 1)
+        await until(lambda: "waiting" in [state for _, state in runs(db)])
+        worker.finish()
+        await until(lambda: worker.claim(limit=1) == 1)
+
+
+async def test_the_end_of_a_run_is_no_reason_to_look_while_nothing_waits_for_one(
+    dsn: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    listen = Server._heard
+
+    def noted(self: Server, channel: str, payload: str) -> None:
+        listen(self, channel, payload)
+        heard.append(payload)
+
+    monkeypatch.setattr(Server, "_heard", noted)
+    async with running(dsn, Settings(poll=60.0)) as server:
+        await until(lambda: server.listener.is_connected and not server._planner.waits)
+        db.execute("select pg_notify('scheduler_job', '')")
+        await until(lambda: heard)
+        assert server._waking is None
+        schedule(db)
+        computed = "select from scheduler.job_schedule where next_at > '-infinity'"
+        await until(lambda: db.execute(computed).rowcount)
+
+
 async def test_what_a_dead_worker_held_is_taken_back(
     dsn: str, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from scheduler import db as ground
 from scheduler.store import duty
-from tests.support.builders import APP
+from tests.support.builders import APP, add_job
 from tests.support.clock import Clock
 from tests.support.jobs import (
     NOON,
@@ -80,11 +80,11 @@ async def test_a_plan_made_before_an_edit_is_void(dsn: str, db: psycopg.Connecti
     schedule(db)
     clock.advance(55)
     conn = await ground.connect(dsn, name="test")
-    (job,) = await duty.due_jobs(conn, ahead=10, limit=10)
+    (job,) = await duty.due_jobs(conn, ahead=10, limit=10, new=True)
     edit_job(db, spec='{"new": true}')
     fire = {"at": "2026-03-01T12:01:00Z", "outcome": "planned", "run_at": "2026-03-01T12:01:00Z"}
-    plan = {"job": "tidy", "revision": job.revision, "expected": job.expected, "next": None, "fires": [fire]}
-    assert await duty.plan_fires(conn, APP, [plan]) == []
+    plan = {"jobs": ["tidy"], "revisions": job.revisions, "expected": job.expected, "next": None, "fires": [fire]}
+    assert (await duty.plan_fires(conn, APP, [plan])).moved == 0
     await conn.close()
     assert (runs(db), fires(db)) == ([], [])
 
@@ -126,17 +126,6 @@ async def test_the_planner_goes_on_where_its_time_ran_out(
     assert db.execute("select count(distinct job) from scheduler.run").fetchone() == (10,)
 
 
-def test_due_jobs_come_a_page_at_a_time_earliest_first(db: psycopg.Connection, clock: Clock) -> None:
-    for name in ("b", "a", "c"):
-        schedule(db, name)
-    page = "select d.job, d.next_at::text, d.app from scheduler.due_jobs('10 s', 2) d"
-    following = "select d.job from scheduler.due_jobs('10 s', 2, %(at)s::timestamptz, %(app)s, %(job)s) d"
-    first = db.execute(page).fetchall()
-    assert [row[0] for row in first] == ["a", "b"]
-    last = {"job": first[-1][0], "at": first[-1][1], "app": first[-1][2]}
-    assert db.execute(following, last).fetchall() == [("c",)]
-
-
 async def test_next_plan_at_tells_when_the_first_job_comes_within_reach(
     dsn: str, db: psycopg.Connection, clock: Clock
 ) -> None:
@@ -148,8 +137,45 @@ async def test_next_plan_at_tells_when_the_first_job_comes_within_reach(
 
 
 def test_plan_fires_passes_over_jobs_it_does_not_know(db: psycopg.Connection) -> None:
-    plans = '[{"job": "ghost", "revision": 1, "expected": "-infinity", "next": null, "fires": []}]'
+    plans = '[{"jobs": ["ghost"], "revisions": [1], "expected": "-infinity", "next": null, "fires": []}]'
     assert db.execute("select * from scheduler.plan_fires('shop', %s)", [plans]).fetchall() == []
+
+
+def test_take_stock_says_when_there_is_something_to_plan(db: psycopg.Connection, clock: Clock) -> None:
+    stock = "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock('10 s') s"
+    assert db.execute(stock).fetchall() == [(None, None, False)]
+    schedule(db)
+    assert db.execute(stock).fetchall() == [("-1 days", None, False)]
+    db.execute("select scheduler.pause('shop')")
+    assert db.execute(stock).fetchall() == [(None, None, False)]
+
+
+async def test_take_stock_tells_what_waits_for_the_end_of_a_run(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
+    stock = "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock('10 s') s"
+    worker = await busy_at_its_next_instant(dsn, db, clock, "queue")
+    await plan_once(dsn)
+    assert db.execute(stock).fetchall() == [(None, "00:00:05", True)]
+    clock.advance(5)
+    await plan_once(dsn)
+    assert db.execute(stock).fetchall() == [("00:00:50", None, True)]
+    worker.finish()
+    assert db.execute(stock).fetchall() == [("00:00:50", None, False)]
+
+
+def test_leased_runs_are_the_open_ones_of_jobs(db: psycopg.Connection, clock: Clock) -> None:
+    for name in ("a", "b", "c"):
+        add_job(db, name)
+        db.execute("select scheduler.trigger('shop', %s)", [name])
+    db.execute("insert into scheduler.run (app, executor) values ('shop', 'python')")
+    worker = FakeWorker(db)
+    assert worker.claim() == 4
+    done = "select r.id from scheduler.runs r where r.job = 'b'"
+    db.execute(f"select scheduler.finish('shop', %s, %s, array({done}))", [worker.id, worker.lease])
+    held = "select l.job from scheduler.leased_runs(%s, %s) l order by 1"
+    assert db.execute(held, [None, None]).fetchall() == [("a",), ("c",)]
+    assert db.execute(held, ["shop", ["b", "c", "d"]]).fetchall() == [("c",)]
+    assert db.execute(held, ["shop", []]).fetchall() == []
+    assert db.execute(held, ["other", None]).fetchall() == []
 
 
 async def test_only_the_first_waiting_run_is_let_go_and_only_once(

@@ -43,6 +43,57 @@ async def test_an_instant_that_was_put_off_is_planned_when_the_previous_run_ends
     assert runs(db) == [("12:01:00", "succeeded"), ("12:02:00", "pending")]
 
 
+async def test_a_deferred_instant_is_not_looked_at_again_before_it_is_due(
+    dsn: str, db: psycopg.Connection, clock: Clock
+) -> None:
+    await busy_at_its_next_instant(dsn, db, clock, "skip")
+    await plan_once(dsn)
+    due = "select d.jobs from scheduler.due_jobs('10 s', 10) d"
+    assert db.execute(due).fetchall() == []
+    assert db.execute("select scheduler.recall_deferred()").fetchone() == (0,)
+    assert db.execute(due).fetchall() == []
+    clock.advance(5)
+    assert db.execute(due).fetchall() == [(["tidy"],)]
+
+
+@pytest.mark.parametrize("part", ["one run ends", "the last run ends"])
+async def test_a_deferred_instant_is_recalled_once_its_job_is_free(
+    dsn: str, db: psycopg.Connection, clock: Clock, part: str
+) -> None:
+    worker = await busy_at_its_next_instant(dsn, db, clock, "skip")
+    if part == "one run ends":
+        db.execute("select scheduler.trigger('shop', 'tidy')")
+    await plan_once(dsn)
+    worker.finish()
+    is_free = part == "the last run ends"
+    assert db.execute("select scheduler.recall_deferred()").fetchone() == (int(is_free),)
+    assert db.execute("select scheduler.recall_deferred()").fetchone() == (0,)
+    await plan_once(dsn)
+    assert (("12:02:00", "pending") in runs(db)) == is_free
+
+
+@pytest.mark.parametrize("paused", [None, "job", "app"])
+async def test_a_deferred_instant_does_not_outlive_an_edit_or_a_pause(
+    dsn: str, db: psycopg.Connection, clock: Clock, paused: str | None
+) -> None:
+    worker = await busy_at_its_next_instant(dsn, db, clock, "skip")
+    await plan_once(dsn)
+    if paused is None:
+        edit_job(db, schedule="3 * * * *")
+    else:
+        job = "tidy" if paused == "job" else None
+        db.execute("select scheduler.pause('shop', %s)", [job])
+        clock.advance(60)
+        assert await plan_once(dsn, poll=60.0) > 0
+        db.execute("select scheduler.resume('shop', %s)", [job])
+    worker.finish()
+    clock.set("2026-03-01T12:02:56Z")
+    await plan_once(dsn)
+    assert db.execute("select deferred_at from scheduler.job_schedule").fetchall() == [(None,)]
+    assert ("12:03:00", "planned") in outcomes(db)
+    assert ("12:02:00", "planned") not in outcomes(db)
+
+
 async def test_overlap_skip_skips_and_names_the_run(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
     await busy_at_its_next_instant(dsn, db, clock, "skip")
     clock.advance(5)

@@ -56,8 +56,8 @@ def a_plan(
 ) -> dict[str, Any]:
     """A plan as planners make them: one instant to be planned, and the next one after it."""
     return {
-        "job": job,
-        "revision": revision,
+        "jobs": [job],
+        "revisions": [revision],
         "expected": expected,
         "next": str(following) if following else None,
         "fires": [{"at": str(at), "outcome": "planned", "run_at": str(at)}],

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from scheduler.plan import ROWS, Plan, plan
-from scheduler.store.duty import DueJob
+from scheduler.store.duty import DueJobs
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DAY = 86_400.0
-JOB = DueJob(
+JOB = DueJobs(
     app="shop",
-    job="tidy",
+    jobs=["tidy"],
+    revisions=[1],
+    last_job="tidy",
     schedule="* * * * *",
     timezone="UTC",
     dst_gap="after",
@@ -32,7 +34,6 @@ JOB = DueJob(
     expected="-infinity",
     after_at=NOW,
     anchor_at=NOW,
-    revision=1,
     read_at=NOW,
 )
 
@@ -41,7 +42,7 @@ def at(hours: float = 0, *, minutes: float = 0, seconds: float = 0) -> datetime:
     return NOW + timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
-def planned(job: DueJob = JOB, *, ahead: float = 10, **changes: Any) -> Plan:
+def planned(job: DueJobs = JOB, *, ahead: float = 10, **changes: Any) -> Plan:
     job = replace(job, **changes)
     return plan(job, job.read_at + timedelta(seconds=ahead))
 
@@ -50,7 +51,7 @@ def outcomes(one: Plan) -> list[tuple[datetime, str]]:
     return [(fire.at, fire.outcome) for fire in one.fires]
 
 
-def all_plans(job: DueJob, *, limit: int = 50) -> list[Plan]:
+def all_plans(job: DueJobs, *, limit: int = 50) -> list[Plan]:
     """What a planner makes of the job, one plan after the other, until nothing within its horizon is left."""
     until = job.read_at + timedelta(seconds=10)
     plans: list[Plan] = []
@@ -154,7 +155,7 @@ def test_jitter_is_the_same_whoever_plans_and_within_its_bound() -> None:
 
 def test_jitter_differs_between_jobs() -> None:
     job = replace(JOB, next_at=NOW, jitter=30.0)
-    assert planned(job).fires != planned(replace(job, job="other")).fires
+    assert planned(job).fires != planned(replace(job, jobs=["other"])).fires
 
 
 def test_a_few_seconds_late_is_not_late() -> None:
@@ -297,9 +298,9 @@ def test_a_fixed_delay_that_ended_has_no_delay_so_nothing_follows() -> None:
 
 
 def test_a_plan_speaks_the_words_of_the_database() -> None:
-    assert planned(next_at=NOW, expected="2026-03-01 12:00:00+00", revision=7).as_json() == {
-        "job": "tidy",
-        "revision": 7,
+    assert planned(next_at=NOW, expected="2026-03-01 12:00:00+00", revisions=[7]).as_json() == {
+        "jobs": ["tidy"],
+        "revisions": [7],
         "expected": "2026-03-01 12:00:00+00",
         "next": "2026-03-01T12:01:00+00:00",
         "delay": None,

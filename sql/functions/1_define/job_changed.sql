@@ -9,7 +9,8 @@ begin
     -- Keeps job_schedule in step with job, whoever writes job and however: an edit, a pause or a removal reaches what
     -- was already planned, and wakes the planner. The schedule itself is understood later, by the planner, so that a
     -- bad one that came by plain SQL is reported on its own row and stops nothing else.
-    perform pg_notify('scheduler_job', '');
+    -- The payload tells it from the end of a run, which only concerns a planner that waits for one.
+    perform pg_notify('scheduler_job', 'defined');
     if tg_op = 'INSERT' then
         insert into scheduler.job_schedule (app, job, next_at, after_at, anchor_at)
         values (
@@ -63,6 +64,7 @@ begin
         end,
         delay = case when v_timing then null else s.delay end,
         awaits = case when v_timing or v_awaited is not null then null else s.awaits end,
+        deferred_at = null,
         error = null
     where s.app = new.app and s.job = new.name;
     return null;

@@ -21,7 +21,7 @@ begin
     end if;
     update scheduler.job_schedule s set revision = s.revision + 1, next_at = '-infinity', after_at = scheduler.clock()
     where s.app = resume.app and s.next_at is not null;
-    perform pg_notify('scheduler_job', '');
+    perform pg_notify('scheduler_job', 'resumed');
     perform pg_notify('scheduler_run', '');
     return true;
 end

@@ -1,26 +1,35 @@
 create or replace function scheduler.schedule_after() returns integer
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
 declare
     v_count integer;
 begin
     -- Gives @after jobs their next instant, delay after the end of the run they awaited. A run that left no trace (its
     -- history was dropped, or it was withdrawn) counts as ended now. Returns how many jobs were given one.
     -- History is asked last: it has a partition per day, and most of the awaited runs are pending or running.
-    with ended as materialized (
+    if not exists (select from scheduler.job_schedule w where w.awaits is not null) then
+        return 0;
+    end if;
+    with leased as materialized (
+        select l.app, l.id from scheduler.leased_runs() l
+    ), ended as materialized (
         select w.app, w.job, w.awaits
         from scheduler.job_schedule w
-        where w.awaits is not null
-            and not exists (select from scheduler.run r where r.app = w.app and r.id = w.awaits)
-            and not exists (
-                select from scheduler.lease l cross join lateral unnest(l.runs) r
-                where l.app = w.app and w.job = any (l.jobs) and r.id = w.awaits and r.id <> all (coalesce(l.done, '{}'))
-            )
+        where w.awaits is not null and (w.app, w.awaits) not in (select l.app, l.id from leased l)
+            and (select r.id from scheduler.run r where r.app = w.app and r.id = w.awaits) is null
     ), held as materialized (
-        -- Joined again, so that a row which changed since it was seen is compared with what was seen of it.
-        select e.app, e.job, e.awaits
+        -- Looked up again, so that a row which changed since it was seen is compared with what was seen of it.
+        select e.app, e.awaits, w.place
         from ended e
-        join scheduler.job_schedule w on w.app = e.app and w.job = e.job and w.awaits = e.awaits
-        for update of w skip locked
+        cross join lateral (
+            select w.ctid as place from scheduler.job_schedule w
+            where w.app = e.app and w.job = e.job and w.awaits = e.awaits
+            for update skip locked
+        ) w
     )
     update scheduler.job_schedule s set next_at = coalesce(h.finished_at, scheduler.clock()) + s.delay, awaits = null
     from held e
@@ -29,7 +38,7 @@ begin
         where h.app = e.app and h.id = e.awaits and h.retry_at is null
         limit 1
     ) h on true
-    where s.app = e.app and s.job = e.job;
+    where s.ctid = e.place;
     get diagnostics v_count = row_count;
     return v_count;
 end
