@@ -19,8 +19,10 @@ from psycopg.rows import dict_row
 Connection = AsyncConnection[Any]
 Row = dict[str, Any]
 
-COUNTED = 10_000
-"""Pending runs are counted up to here; a count above it means `more`."""
+COUNTED = 1_000
+"""Runs and jobs are counted up to here; one above it means `more`. For ten times as many PostgreSQL read them all."""
+
+_LAST_ID = 2**63 - 1
 
 # One index probe per app and table (and partition), however many rows there are; a distinct would read them all.
 _APPS: LiteralString = """
@@ -48,14 +50,23 @@ _APPS: LiteralString = """
 _THIS_APP: LiteralString = "with known (app) as (select %(app)s::text)"
 
 _ALL_APPS: LiteralString = "select k.app from known k order by k.app"
+# The page comes first, materialized: what is counted for an app is counted for those on the page only. And each count
+# says its order: believing old statistics, PostgreSQL read the whole table for the first rows of a small app.
 _APP_ROWS: LiteralString = """
-    select k.app, a.paused_at, p.pending, d.oldest_due_at, coalesce(l.running, 0) as running,
-        (select count(*) from (select from scheduler.job j where j.app = k.app limit %(counted)s + 1) c) as jobs
-    from known k
+    , page (app) as materialized (
+        select k.app from known k where k.app > %(after)s order by k.app limit %(limit)s
+    )
+    select k.app, a.paused_at, p.pending, d.oldest_due_at, coalesce(l.running, 0) as running, j.jobs
+    from page k
     left join scheduler.app a on a.app = k.app
     cross join lateral (
-        select count(*) as pending from (select from scheduler.run r where r.app = k.app limit %(counted)s + 1) c
+        select count(*) as pending
+        from (select from scheduler.run r where r.app = k.app order by r.id limit %(counted)s + 1) c
     ) p
+    cross join lateral (
+        select count(*) as jobs
+        from (select from scheduler.job j where j.app = k.app order by j.name limit %(counted)s + 1) c
+    ) j
     cross join lateral (
         select min(n.run_at) as oldest_due_at
         from (select distinct q.queue from lane q where q.app = k.app) q
@@ -63,9 +74,7 @@ _APP_ROWS: LiteralString = """
         where n.run_at <= scheduler.clock()
     ) d
     left join held l on l.app = k.app
-    where k.app > %(after)s
     order by k.app
-    limit %(limit)s
 """
 _LANES: LiteralString = """
     lane (app, queue) as (
@@ -84,33 +93,48 @@ _HELD: LiteralString = """
     )
 """
 _QUEUES: LiteralString = """
-    , held (app, queue, running) as (
+    , of_job (app, queue) as (
+        (select j.app, j.queue from scheduler.job j order by j.app, j.queue limit 1)
+        union all
+        select n.app, n.queue from of_job o cross join lateral (
+            select j.app, j.queue from scheduler.job j where (j.app, j.queue) > (o.app, o.queue)
+            order by j.app, j.queue limit 1
+        ) n
+    ), held (app, queue, running) as (
         select l.app, l.queue, sum(l.size - cardinality(coalesce(l.done, '{}'))) from scheduler.lease l
         where l.begun_at is not null group by l.app, l.queue
     ), known (app, queue) as (
         select q.app, q.queue from lane q
         union select l.app, l.queue from scheduler.lease l
-        union select j.app, j.queue from scheduler.job j
+        union select j.app, j.queue from of_job j
+    ), page (app, queue) as materialized (
+        select k.app, k.queue from known k
+        where (%(app)s::text is null or k.app = %(app)s) and (k.app, k.queue) > (%(after_app)s, %(after_queue)s)
+        order by k.app, k.queue
+        limit %(limit)s
+    ), alive as materialized (
+        select w.apps, w.queues from scheduler.worker w where w.dead_at is null and w.stopped_at is null
     )
     select k.app, k.queue, p.pending, coalesce(h.running, 0) as running, d.next_run_at,
         greatest(extract(epoch from scheduler.clock() - d.next_run_at)::float8, 0) as late,
         (
-            select count(*) from scheduler.worker w
-            where w.dead_at is null and w.stopped_at is null and (w.apps is null or k.app = any (w.apps))
-                and (w.queues is null or k.queue = any (w.queues))
+            select count(*) from alive w
+            where (w.apps is null or k.app = any (w.apps)) and (w.queues is null or k.queue = any (w.queues))
         ) as workers
-    from known k
+    from page k
     left join held h on h.app = k.app and h.queue = k.queue
     cross join lateral (
         select count(*) as pending
-        from (select from scheduler.run r where r.app = k.app and r.queue = k.queue limit %(counted)s + 1) c
+        from (
+            select from scheduler.run r where r.app = k.app and r.queue = k.queue
+            order by r.priority, r.executor, r.run_at, r.id
+            limit %(counted)s + 1
+        ) c
     ) p
     cross join lateral (
         select min(n.run_at) as next_run_at from scheduler.lanes(k.app, k.queue) n where isfinite(n.run_at)
     ) d
-    where (%(app)s::text is null or k.app = %(app)s) and (k.app, k.queue) > (%(after_app)s, %(after_queue)s)
     order by k.app, k.queue
-    limit %(limit)s
 """
 _PROCESS_STATE: LiteralString = """
     case when p.dead_at is not null then 'dead' when p.stopped_at is not null then 'stopped'
@@ -118,17 +142,14 @@ _PROCESS_STATE: LiteralString = """
     end as state,
     extract(epoch from scheduler.clock() - p.seen_at)::float8 as silent_for
 """
-_PROCESS_PAGE: LiteralString = """
-    where (%(gone)s or (p.dead_at is null and p.stopped_at is null))
-        and (%(before)s::bigint is null or p.id < %(before)s)
-    order by p.id desc
-    limit %(limit)s
-"""
+# Written out, not `%(gone)s or …`: only then does the small index of those alive match. Of 20,000 processes 40 may be.
+_ALIVE: LiteralString = " where p.dead_at is null and p.stopped_at is null and p.id < %(before)s"
+_EVER: LiteralString = " where p.id < %(before)s"
+_LATEST_PROCESSES: LiteralString = " order by p.id desc limit %(limit)s"
 _SERVERS: LiteralString = (
     "select p.id, p.label, p.host, p.pid, p.address, p.version, p.started_at, p.seen_at, p.stopped_at, p.dead_at,"
     + _PROCESS_STATE
     + "from scheduler.server p"
-    + _PROCESS_PAGE
 )
 _WORKER_COLUMNS: LiteralString = """
     select p.id, p.label, p.host, p.pid, p.apps, p.queues, p.executors, p.concurrency, p.version, p.started_at,
@@ -138,7 +159,23 @@ _WORKER_COLUMNS: LiteralString = """
         ) as running,
 """
 _OF_WORKERS: LiteralString = "from scheduler.worker p"
-_WORKERS: LiteralString = _WORKER_COLUMNS + _PROCESS_STATE + _OF_WORKERS + _PROCESS_PAGE
+_WORKERS: LiteralString = _WORKER_COLUMNS + _PROCESS_STATE + _OF_WORKERS
+_EVERY_JOB: LiteralString = """
+    with page as materialized (
+        select * from scheduler.job j where (j.app, j.name) > (%(after_app)s, %(after_name)s)
+        order by j.app, j.name limit %(limit)s
+    )
+"""
+_JOBS_OF_APP: LiteralString = """
+    with page as materialized (
+        select * from scheduler.job j
+        where j.app = %(app)s and (j.app, j.name) > (%(after_app)s, %(after_name)s)
+        order by j.app, j.name limit %(limit)s
+    )
+"""
+_ONE_JOB: LiteralString = """
+    with page as materialized (select * from scheduler.job j where j.app = %(app)s and j.name = %(name)s)
+"""
 _JOBS: LiteralString = """
     select j.app, j.name, j.schedule, j.timezone, j.executor, j.spec, j.queue, j.priority, j.max_attempts,
         extract(epoch from j.timeout)::float8 as timeout, extract(epoch from j.retry_delay)::float8 as retry_delay,
@@ -148,15 +185,11 @@ _JOBS: LiteralString = """
         j.updated_at, a.paused_at as app_paused_at, s.error, s.anchor_at, s.next_at as undecided_at,
         p.scheduled_at as planned_at, h.id as last_run, h.outcome as last_outcome, h.finished_at as last_finished_at,
         scheduler.clock() as now
-    from (
-        select * from scheduler.job j
-        where (%(app)s::text is null or j.app = %(app)s) and (%(name)s::text is null or j.name = %(name)s)
-            and (j.app, j.name) > (%(after_app)s, %(after_name)s)
-        order by j.app, j.name
-        limit %(limit)s
-    ) j
+    from page j
     left join scheduler.app a on a.app = j.app
-    left join scheduler.job_schedule s on s.app = j.app and s.job = j.name
+    left join lateral (
+        select * from scheduler.job_schedule s where s.app = j.app and s.job = j.name offset 0
+    ) s on true
     left join lateral (
         select r.scheduled_at from scheduler.run r
         where r.app = j.app and r.job = j.name and r.scheduled_at >= scheduler.clock()
@@ -165,44 +198,70 @@ _JOBS: LiteralString = """
     left join lateral (
         select h.id, h.outcome, h.finished_at from scheduler.history h
         where h.app = j.app and h.job = j.name and h.retry_at is null
-        order by h.finished_at desc limit 1
+        order by h.id desc limit 1
     ) h on true
     order by j.app, j.name
 """
 # Each table is asked for its latest few on its own, by its key. Over the view, PostgreSQL reads and sorts an app's
 # whole history for its first 20 rows: 125 ms with 50,000 rows of it, against 8 ms.
-_RUNS: LiteralString = """
+# The text holds the conditions that were asked for and no other. With `%(job)s is null or …` a prepared statement reads
+# all of an app for one job, 220 ms of 600,000 rows, and no state finds its index.
+_LATEST: LiteralString = """
     select r.app, r.id, r.job, r.queue, r.executor, r.state, r.attempt, r.max_attempts, r.priority, r.run_at,
         r.scheduled_at, r.started_at, r.finished_at, r.worker, r.fence, r.unique_key, r.tags, r.error
     from known k
     cross join lateral (
-        (
-            select r.id from scheduler.run r
-            where r.app = k.app and (%(before)s::bigint is null or r.id < %(before)s)
-                and coalesce(%(state)s::text, 'pending') = 'pending'
-                and (%(job)s::text is null or r.job = %(job)s) and (%(queue)s::text is null or r.queue = %(queue)s)
-            order by r.id desc limit %(limit)s
-        ) union all (
-            select r.id from scheduler.lease l cross join lateral unnest(l.runs) r
-            where l.app = k.app and r.id <> all (coalesce(l.done, '{}'))
-                and (%(before)s::bigint is null or r.id < %(before)s)
-                and (%(state)s::text is null
-                    or %(state)s = case when l.begun_at is null then 'pending' else 'running' end)
-                and (%(job)s::text is null or r.job = %(job)s) and (%(queue)s::text is null or r.queue = %(queue)s)
-            order by r.id desc limit %(limit)s
-        ) union all (
-            select h.id from scheduler.history h
-            where h.app = k.app and h.retry_at is null and (%(before)s::bigint is null or h.id < %(before)s)
-                and (%(state)s::text is null or h.outcome = %(state)s)
-                and (%(job)s::text is null or h.job = %(job)s) and (%(queue)s::text is null or h.queue = %(queue)s)
-            order by h.id desc limit %(limit)s
-        )
+        select * from (
+"""
+_ENDED_ROWS: LiteralString = """
+    (
+        select h.app, h.id, h.job, h.queue, h.executor, h.outcome as state, h.attempt, h.max_attempts, h.priority,
+            h.run_at, h.scheduled_at, h.started_at, h.finished_at, h.worker, h.fence, h.unique_key, h.tags, h.error
+        from (select * from scheduler.history h where h.app = k.app and h.retry_at is null
+"""
+_HELD_ROWS: LiteralString = """
+    (
+        select l.app, h.id, h.job, h.queue, h.executor,
+            case when l.begun_at is null then 'pending' else 'running' end as state,
+            case when l.begun_at is null then h.attempt else (h.attempt + 1)::smallint end as attempt, h.max_attempts,
+            h.priority, h.run_at, h.scheduled_at, l.begun_at as started_at, null::timestamptz as finished_at, l.worker,
+            l.id as fence, h.unique_key, h.tags, null::text as error
+        from scheduler.lease l cross join lateral unnest(l.runs) h
+        where l.app = k.app and h.id <> all (coalesce(l.done, '{}'))
+"""
+_PENDING_ROWS: LiteralString = """
+    (
+        select h.app, h.id, h.job, h.queue, h.executor, 'pending' as state, h.attempt, h.max_attempts, h.priority,
+            h.run_at, h.scheduled_at, null::timestamptz as started_at, null::timestamptz as finished_at,
+            null::bigint as worker, null::bigint as fence, h.unique_key, h.tags, null::text as error
+        from (select * from scheduler.run h where h.app = k.app
+"""
+_BEFORE: LiteralString = " and h.id < %(before)s"
+_OF_JOB: LiteralString = " and h.job = %(job)s"
+_OF_QUEUE: LiteralString = " and h.queue = %(queue)s"
+# The fence makes it a walk from the latest run: of a queue most of whose runs are elsewhere it goes on for long, but
+# not knowing the queues, PostgreSQL would read all of an app for each of them. What is outside must not be sorted once
+# more: then all inside is wanted, and read.
+_WALK: LiteralString = " order by h.id desc offset 0) h where true"
+_FIRST: LiteralString = " limit %(limit)s)"
+# A job's pending runs are few, and their index is not in the order of ids.
+_FEW: LiteralString = " offset 0) h where true"
+_TAKE: LiteralString = " order by h.id desc limit %(limit)s)"
+_UNION: LiteralString = " union all "
+_THE_LATEST: LiteralString = """
+        ) each
         order by id desc limit %(limit)s
-    ) latest
-    cross join lateral (select * from scheduler.runs r where r.app = k.app and r.id = latest.id limit 1) r
+    ) r
     order by r.id desc
     limit %(limit)s
 """
+_BEGUN: LiteralString = " and l.begun_at is not null"
+_PREFETCHED: LiteralString = " and l.begun_at is null"
+_OUTCOMES: dict[str, LiteralString] = {
+    "succeeded": " and h.outcome = 'succeeded'",
+    "failed": " and h.outcome = 'failed'",
+    "cancelled": " and h.outcome = 'cancelled'",
+}
 _RUN: LiteralString = """
     select r.*
     from known k
@@ -267,26 +326,25 @@ async def servers(
     conn: Connection, *, gone: bool = False, before: int | None = None, dead_after: float, limit: int
 ) -> list[Row]:
     """Latest first, those with an id below `before`; with `gone` also those that stopped or died."""
-    return await _read(conn, _SERVERS, {"gone": gone, "before": before, "dead_after": dead_after, "limit": limit})
+    return await _read(conn, *_processes(_SERVERS, gone, before, dead_after, limit))
 
 
 async def workers(
     conn: Connection, *, gone: bool = False, before: int | None = None, dead_after: float, limit: int
 ) -> list[Row]:
     """As `servers`."""
-    return await _read(conn, _WORKERS, {"gone": gone, "before": before, "dead_after": dead_after, "limit": limit})
+    return await _read(conn, *_processes(_WORKERS, gone, before, dead_after, limit))
 
 
 async def jobs(conn: Connection, *, app: str | None = None, after: tuple[str, str] = ("", ""), limit: int) -> list[Row]:
     """Definitions by app and name, those later than `after`, with what is known of their past and future."""
-    parameters = {"app": app, "name": None, "after_app": after[0], "after_name": after[1], "limit": limit}
-    return await _read(conn, _JOBS, parameters)
+    parameters = {"app": app, "after_app": after[0], "after_name": after[1], "limit": limit}
+    return await _read(conn, (_EVERY_JOB if app is None else _JOBS_OF_APP) + _JOBS, parameters)
 
 
 async def job(conn: Connection, app: str, name: str) -> Row | None:
     """One definition, as in `jobs`."""
-    parameters = {"app": app, "name": name, "after_app": "", "after_name": "", "limit": 1}
-    return next(iter(await _read(conn, _JOBS, parameters)), None)
+    return next(iter(await _read(conn, _ONE_JOB + _JOBS, {"app": app, "name": name})), None)
 
 
 async def runs(
@@ -300,8 +358,23 @@ async def runs(
     limit: int,
 ) -> list[Row]:
     """Runs in every state, the latest id first, those with an id below `before`."""
-    parameters = {"app": app, "state": state, "job": job, "queue": queue, "before": before, "limit": limit}
-    return await _read(conn, (_THIS_APP if app is not None else _APPS) + _RUNS, parameters)
+    asked = (_BEFORE if before is not None else "") + (_OF_JOB if job is not None else "")
+    of_queue = _OF_QUEUE if queue is not None else ""
+    pending = _PENDING_ROWS + asked
+    pending = pending + (_FEW + of_queue + _TAKE if job is not None else _WALK + of_queue + _FIRST)
+    held = _HELD_ROWS + asked + of_queue
+    ended = _ENDED_ROWS + asked + _OUTCOMES.get(state or "", "") + _WALK + of_queue + _FIRST
+    rows: LiteralString
+    if state is None:
+        rows = pending + _UNION + held + _TAKE + _UNION + ended
+    elif state == "pending":
+        rows = pending + _UNION + held + _PREFETCHED + _TAKE
+    elif state == "running":
+        rows = held + _BEGUN + _TAKE
+    else:
+        rows = ended
+    query = (_THIS_APP if app is not None else _APPS) + _LATEST + rows + _THE_LATEST
+    return await _read(conn, query, {"app": app, "job": job, "queue": queue, "before": before, "limit": limit})
 
 
 async def run(conn: Connection, run: int, *, app: str | None = None) -> list[Row]:
@@ -325,6 +398,13 @@ async def log_lines(
 async def finished(conn: Connection, app: str, *, within: float, limit: int = 1_000) -> list[Row]:
     """Attempts of an app that ended in the last `within` seconds, the earliest first."""
     return await _read(conn, _FINISHED, {"app": app, "within": within, "limit": limit})
+
+
+def _processes(
+    query: LiteralString, gone: bool, before: int | None, dead_after: float, limit: int
+) -> tuple[LiteralString, dict[str, Any]]:
+    query = query + (_EVER if gone else _ALIVE) + _LATEST_PROCESSES
+    return query, {"before": _LAST_ID if before is None else before, "dead_after": dead_after, "limit": limit}
 
 
 async def _read(conn: Connection, query: LiteralString, parameters: dict[str, Any]) -> list[Row]:

@@ -32,3 +32,8 @@ create table scheduler.worker (
     dead_at     timestamptz,
     constraint worker_pkey primary key (id)
 ) with (fillfactor = 70);
+
+-- Those who are there, among all who ever were: a look for the silent read 20,000 rows to find 40, every second. The
+-- columns change once in a life, so heartbeats stay HOT.
+create index server_alive on scheduler.server (id) where dead_at is null and stopped_at is null;
+create index worker_alive on scheduler.worker (id) where dead_at is null and stopped_at is null;

@@ -30,7 +30,8 @@ create table scheduler.history (
 ) partition by range (finished_at);
 
 create index history_run on scheduler.history (app, id);
-create index history_job on scheduler.history (app, job, finished_at) where job is not null;
+-- By id, as lists are: with finished_at here, a page of a job's runs walked its app's whole history, or sorted the job's.
+create index history_job on scheduler.history (app, job, id) where job is not null;
 -- Failures are few and looked for often: without it, a page of them took 2 to 3 s of 1,000,000 rows.
 create index history_unsuccessful on scheduler.history (app, id) where outcome <> 'succeeded';
 create table scheduler.history_default partition of scheduler.history default;

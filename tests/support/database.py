@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +29,7 @@ from scheduler.install import migrate
 
 _RUN = "SCHEDULER_TEST_RUN"
 _TEMPLATE_LOCK = 7_716_899
+_SHARED_LOCK = 7_716_898
 
 
 class Databases:
@@ -68,6 +69,26 @@ class Databases:
             yield make_conninfo(self._server, dbname=name)
         finally:
             self._drops.submit(self._drop, name)
+
+    def shared(self, name: str, fill: Callable[[str], None]) -> str:
+        """The DSN of a database that the whole run shares: installed, and filled by whoever comes first."""
+        self._make_template()
+        database = f"walclock_{run_name()}_{name}"
+        dsn = make_conninfo(self._server, dbname=database)
+        self._admin.execute("select pg_advisory_lock(%s)", [_SHARED_LOCK])
+        try:
+            found = self._admin.execute("select from pg_database where datname = %s", [database])
+            if found.rowcount == 0:
+                template = Identifier(self._template)
+                self._admin.execute(SQL("create database {} template {}").format(Identifier(database), template))
+                try:
+                    fill(dsn)
+                except BaseException:
+                    self._drop(database)  # or the next one would take it for a full one
+                    raise
+        finally:
+            self._admin.execute("select pg_advisory_unlock(%s)", [_SHARED_LOCK])
+        return dsn
 
     def _drop(self, name: str) -> None:
         with psycopg.connect(self._server, autocommit=True) as admin:

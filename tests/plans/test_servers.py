@@ -1,0 +1,154 @@
+"""What the duties of a server read is in proportion to what they do."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import psycopg
+import pytest
+
+from scheduler.config import DAY, Settings
+from scheduler.link import Link
+from scheduler.planner import Planner
+from scheduler.store import duty, partition
+from scheduler.store.partition import Partition
+from tests.support.million import ALIVE, DAYS, ENDED, JOBS, LEASES, PENDING, SERVERS, WORKERS
+from tests.support.questions import Question, every_way
+from tests.support.reading import Connection
+from tests.support.statistics import Statistics, know
+
+DEAD_AFTER = 5.0
+DUE = JOBS // 1000
+AWAITING = JOBS // 200
+WAITING = 500
+HELD_BY_ONE = 5  # leases
+
+
+async def loses_a_worker(conn: Connection) -> None:
+    await conn.execute("update scheduler.worker set dead_at = scheduler.clock() where id = %s", [WORKERS])
+
+
+async def reclaim(conn: Connection, _: Any) -> Any:
+    return await duty.reclaim(conn, dead_after=DEAD_AFTER, limit=100)
+
+
+async def plan(conn: Connection, _: Any) -> Any:
+    """A whole step: what is due, what its plans find, what they write."""
+    before = await _runs_written(conn)
+    await Planner(Link("", name="tests"), Settings())._plan(conn)
+    return await _runs_written(conn) - before
+
+
+async def _runs_written(conn: Connection) -> int:
+    ((number,),) = await (await conn.execute("select pg_sequence_last_value('scheduler.run_id')")).fetchall()
+    return int(number)
+
+
+async def forget(conn: Connection, _: Any) -> Any:
+    return await duty.forget(conn, older_than=(DAYS - 1.1) * DAY)
+
+
+async def room(conn: Connection, _: Any) -> Any:
+    return await partition.has_rows_in_default(conn, Partition("history", date(2040, 3, 12)))
+
+
+# The look for the silent finds its way through those alive; processes are declared dead by their key.
+PROCESSES: dict[str, int] = {"worker": 4 * ALIVE + 3 * LEASES, "server": 40}
+ALIVE_ONLY = {"worker": {"worker_alive", "worker_pkey"}, "server": {"server_alive", "server_pkey"}}
+ONE_DAY = ENDED // (DAYS - 1)
+
+QUESTIONS = [
+    Question(
+        name="a reclaim that finds nobody dead",
+        ask=reclaim,
+        finds=False,
+        most={"lease": 3 * LEASES} | PROCESSES,
+        through=ALIVE_ONLY,
+        blocks=10 * LEASES,
+    ),
+    Question(
+        name="a reclaim",
+        prepare=loses_a_worker,
+        ask=reclaim,
+        most={"lease": 4 * LEASES * HELD_BY_ONE, "run": 0, "run_key": 500, "history": 0} | PROCESSES,
+        through=ALIVE_ONLY | {"run_key": {"run_key_pkey"}},
+        blocks=40 * LEASES,
+    ),
+]
+PLANNER = Question(
+    name="a step of the planner",
+    ask=plan,
+    most={
+        "job": 20 * DUE,
+        "job_schedule": 20 * DUE + 5 * AWAITING,
+        "fire": 5 * DUE,
+        "run": 20 * DUE + 5 * AWAITING + 60 * WAITING,
+        "lease": 200 * LEASES * DUE,
+        "history": 10 * AWAITING,
+    },
+    blocks=100 * (DUE + AWAITING + WAITING),
+)
+# Once in ten minutes a janitor goes through what is small by right: the ended processes, the taken keys, the default
+# partitions. Of the large tables it may look at no more than that, whatever it deletes.
+JANITOR = Question(
+    name="a janitor",
+    ask=forget,
+    most={
+        "worker": 2 * WORKERS,
+        "server": 2 * SERVERS,
+        "run_key": 2 * PENDING,
+        "run": 2 * PENDING,
+        "lease": 5 * LEASES,
+        "history": ONE_DAY,
+        "log": ONE_DAY,
+        "fire": ONE_DAY,
+    },
+    blocks=PENDING // 2,
+)
+
+
+@pytest.mark.parametrize(("state", "mode"), every_way)
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+async def test_a_server_reads_no_more_than_it_decides(
+    large: psycopg.Connection, large_dsn: str, question: Question, state: Statistics, mode: str
+) -> None:
+    know(large, state)
+    question.check(await question.read(large_dsn, mode))
+
+
+@pytest.mark.parametrize(
+    ("state", "mode"),
+    [
+        pytest.param(
+            state,
+            mode,
+            marks=[pytest.mark.xfail(reason="the functions of 2_plan go by what the statistics say")]
+            if state is not Statistics.FRESH
+            else [],
+        )
+        for state, mode in every_way
+    ],
+)
+async def test_a_planner_reads_no_more_than_it_plans(
+    large: psycopg.Connection, large_dsn: str, state: Statistics, mode: str
+) -> None:
+    know(large, state)
+    PLANNER.check(await PLANNER.read(large_dsn, mode))
+
+
+@pytest.mark.parametrize("state", Statistics)
+async def test_a_janitor_never_goes_through_the_daily_partitions(
+    large: psycopg.Connection, large_dsn: str, state: Statistics
+) -> None:
+    know(large, state)
+    found = await JANITOR.read(large_dsn, "force_custom_plan")
+    for table, allowed in JANITOR.most.items():
+        assert found.of(table).rows <= allowed, f"{table}\n{found}"
+    assert found.blocks <= JANITOR.blocks, str(found)
+
+
+async def test_a_look_for_room_reads_the_default_partition_at_most(large: psycopg.Connection, large_dsn: str) -> None:
+    know(large, Statistics.NEVER)
+    look = Question(name="a look for room", ask=room, finds=False, blocks=ENDED // 100)
+    assert (await look.read(large_dsn, "force_custom_plan")).of("history").rows <= ONE_DAY

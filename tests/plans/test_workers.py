@@ -1,0 +1,147 @@
+"""What a worker asks reads as many rows as it takes, however many there are and whatever the statistics say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.million import LEASES, WORKERS
+from tests.support.questions import Question, every_way
+from tests.support.reading import Connection
+from tests.support.statistics import Statistics, know
+from worker import store
+
+APP, QUEUE, WORKER = "shop", "default", WORKERS
+EXECUTORS = ["python", "http", "shell"]
+LANES = 9  # of a queue: three priorities, three executors
+QUEUES = 80 * LANES
+BATCH = 100
+
+
+async def claimed(conn: Connection, *, begin: bool = True) -> tuple[int, list[store.Row]]:
+    lease, rows = await store.claim(
+        conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=begin
+    )
+    assert len(rows) == BATCH
+    return lease, rows
+
+
+async def prefetched(conn: Connection) -> tuple[int, list[store.Row]]:
+    return await claimed(conn, begin=False)
+
+
+async def claim_in_vain(conn: Connection, _: Any) -> Any:
+    return await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=["sql"], horizon=0.5, begin=True)
+
+
+async def report(conn: Connection, leased: tuple[int, list[store.Row]], outcome: str, runs: int = BATCH) -> int:
+    lease, rows = leased
+    error = None if outcome == "succeeded" else "ValueError: 7"
+    reports = [store.Report(row.id, outcome, row.run_at, row.run_at, error=error) for row in rows[:runs]]
+    return await store.finish(conn, APP, WORKER, lease, reports)
+
+
+async def log(conn: Connection, _: Any) -> bool:
+    at = 2_215_000_000.0
+    await store.append_log(conn, APP, [store.Line(APP, n, 1, 1, at, "stdout", "x") for n in range(BATCH)])
+    return True
+
+
+HOLD = 3 * (LEASES + 5)  # leases are few: a look through all of them, thrice, is what a statement may do
+RUN = {"run": {"run_due"}}
+ONE_WORKER = {"worker": 5}
+ENDS: dict[str, Any] = {
+    "most": {"lease": HOLD, "run_key": 3 * BATCH, "history": 0},
+    "through": {"run_key": {"run_key_pkey"}},
+    "blocks": 40 * BATCH,
+}
+
+QUESTIONS = [
+    Question(
+        name="a claim",
+        ask=lambda conn, _: claimed(conn),
+        most={"run": 5 * BATCH + 5 * LANES, "lease": 5} | ONE_WORKER,
+        through=RUN | {"worker": {"worker_pkey", "worker_alive"}},
+        blocks=15 * BATCH,
+    ),
+    Question(
+        name="a claim of what nobody wants to run",
+        ask=claim_in_vain,
+        most={"run": 5 * LANES} | ONE_WORKER,
+        through=RUN,
+        blocks=30 * LANES,
+    ),
+    Question(
+        name="when something is due",
+        ask=lambda conn, _: store.next_due(conn, None, None, EXECUTORS),
+        most={"run": 8 * QUEUES},
+        through=RUN,
+        blocks=10 * QUEUES,
+    ),
+    Question(
+        name="when something of one queue is due",
+        ask=lambda conn, _: store.next_due(conn, [APP], [QUEUE], EXECUTORS),
+        most={"run": 8 * QUEUES},
+        through=RUN,
+        blocks=10 * QUEUES,
+    ),
+    Question(
+        name="a lease begins",
+        prepare=prefetched,
+        ask=lambda conn, leased: store.begin(conn, APP, WORKER, leased[0]),
+        most={"lease": HOLD},
+        blocks=200,
+    ),
+    Question(
+        name="all of a lease succeeded",
+        prepare=claimed,
+        ask=lambda conn, leased: report(conn, leased, "succeeded"),
+        **ENDS,
+    ),
+    Question(
+        name="a part of a lease succeeded",
+        prepare=claimed,
+        ask=lambda conn, leased: report(conn, leased, "succeeded", BATCH // 10),
+        **ENDS,
+    ),
+    Question(
+        name="all of a lease failed", prepare=claimed, ask=lambda conn, leased: report(conn, leased, "failed"), **ENDS
+    ),
+    Question(
+        name="a lease is released",
+        prepare=prefetched,
+        ask=lambda conn, leased: store.release(conn, APP, WORKER, leased[0]),
+        **ENDS,
+    ),
+    Question(
+        name="some runs of a lease are released",
+        prepare=prefetched,
+        ask=lambda conn, leased: store.release(conn, APP, WORKER, leased[0], [row.id for row in leased[1][:9]]),
+        **ENDS,
+    ),
+    Question(
+        name="the leases of a worker",
+        ask=lambda conn, _: store.leases_of(conn, WORKER),
+        most={"lease": HOLD},
+        blocks=LEASES,
+    ),
+    Question(
+        name="a heartbeat",
+        ask=lambda conn, _: store.heartbeat(conn, WORKER),
+        most={"lease": HOLD} | ONE_WORKER,
+        through={"worker": {"worker_pkey", "worker_alive"}},
+        blocks=LEASES,
+    ),
+    Question(name="lines of a log", ask=log, most={"log": 2 * BATCH}, blocks=30 * BATCH),
+]
+
+
+@pytest.mark.parametrize(("state", "mode"), every_way)
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+async def test_a_worker_reads_no_more_than_it_takes(
+    large: psycopg.Connection, large_dsn: str, question: Question, state: Statistics, mode: str
+) -> None:
+    know(large, state)
+    question.check(await question.read(large_dsn, mode))

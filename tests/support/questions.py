@@ -1,0 +1,86 @@
+"""What is asked of a large database, and how little each answer may read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.reading import Connection, Reading, outline, reading
+from tests.support.statistics import Statistics
+
+MODES = ("force_custom_plan", "force_generic_plan")
+SMALL = {"app", "lease", "server", "worker"}
+"""Tables that may be read whole while they are some pages; what is allowed of them bounds it all the same."""
+
+
+async def _nothing(_: Connection) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """`ask` gets what `prepare` made in the same transaction, and returns an answer that must not be empty.
+
+    `most` says of each table how many rows or index entries may be read, and `through` by which indexes; a table that
+    is not named may not be read at all, but for `app`. `blocks` bounds the pages of all of them together.
+    """
+
+    name: str
+    ask: Callable[[Connection, Any], Awaitable[Any]]
+    prepare: Callable[[Connection], Awaitable[Any]] = _nothing
+    most: dict[str, int] = field(default_factory=dict)
+    through: dict[str, set[str]] = field(default_factory=dict)
+    blocks: int
+    finds: bool = True
+    but: set[tuple[Statistics, str]] = field(default_factory=set)
+    """Ways in which it is known to read more; each with its reason where it stands."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def skip_if_known(self, state: Statistics, mode: str) -> None:
+        if (state, mode) in self.but:
+            pytest.skip("known to read more in this way")
+
+    async def read(self, dsn: str, mode: str) -> Reading:
+        """Asks once, takes everything back, and tells what was read."""
+        threshold = 0 if mode == "force_generic_plan" else None
+        options = f"-c plan_cache_mode={mode} -c statement_timeout=5s -c jit=off -c timezone=UTC"
+        async with await psycopg.AsyncConnection.connect(dsn, prepare_threshold=threshold, options=options) as conn:
+            prepared = await self.prepare(conn)
+            await conn.execute("discard plans")
+            async with reading(conn) as found:
+                answer = await self.ask(conn, prepared)
+            await conn.rollback()
+        assert not self.finds or answer, f"{self}: there was no answer, so nothing was measured"
+        return found
+
+    def check(self, found: Reading) -> None:
+        """It read as little as it may, and by the index that is meant for it."""
+        for table, read in found.tables.items():
+            allowed = self.most.get(table, 5 if table == "app" else 0)
+            assert read.rows <= allowed, f"{self}: {read.rows} rows of {table} instead of {allowed}\n{found}"
+            assert table in SMALL or not read.scanned, f"{self}: {table} was scanned\n{found}"
+            others = read.entries.keys() - self.through.get(table, read.entries.keys())
+            assert not others, f"{self}: {table} was read through {others}\n{found}"
+        assert found.blocks <= self.blocks, f"{self}: {found.blocks} blocks instead of {self.blocks}\n{found}"
+        for plan in found.plans:
+            self._check_plan(plan)
+
+    def _check_plan(self, plan: dict[str, Any]) -> None:
+        nodes = [plan["Plan"]]
+        while nodes:
+            node = nodes.pop()
+            nodes += node.get("Plans", [])
+            table = str(node.get("Relation Name", "")).partition("_20")[0].removesuffix("_default")
+            if node["Node Type"] == "Seq Scan" and table not in SMALL:
+                # Partitions without rows are read in that way, and rightly.
+                removed = node.get("Rows Removed by Filter", 0)
+                assert not node["Actual Rows"] + removed, f"{self}: {table} was scanned\n{outline(plan)}"
+
+
+every_way = [(state, mode) for state in Statistics for mode in MODES]
+"""What the planner may know, and whether it plans for the values or once for all."""
