@@ -1,0 +1,36 @@
+"""When something started, written to a file by another process on this machine and read here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scheduler.errors import SchedulerError
+
+_PATIENCE = 30.0  # seconds for what was begun
+_LOOK = 0.02
+
+
+class Stamps:
+    """A file to which each start appends `number monotonic wall`, both clocks in nanoseconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def read(self) -> dict[int, tuple[int, int]]:
+        """(monotonic, wall) of each number; of one that started twice, the later."""
+        lines = self.path.read_bytes().decode().splitlines()
+        words = [line.split() for line in lines]
+        return {int(number): (int(monotonic), int(wall)) for number, monotonic, wall in words}
+
+    def wait(self, count: int, check: Callable[[], None] = lambda: None) -> dict[int, tuple[int, int]]:
+        """All of them, once there are so many. SchedulerError when they do not come."""
+        late = time.monotonic() + _PATIENCE
+        while len(found := self.read()) < count:
+            check()
+            if time.monotonic() > late:
+                raise SchedulerError(f"{len(found)} of {count} have started, and no more came for {_PATIENCE:g} s")
+            time.sleep(_LOOK)
+        return found
