@@ -71,21 +71,25 @@ class Bench:
         """The name of a process that nobody else has."""
         return f"{self.mark}_{next(self._labels)}"
 
-    def repetitions(self, scenario: str) -> Iterator[str]:
+    def repetitions(self, scenario: str, *, forgetting: bool = True) -> Iterator[str]:
         """Once per measurement, with the words that tell people which one it is."""
         for number in range(1, self.options.repeat + 1):
             yield f"{scenario} {number}/{self.options.repeat}"
-            self.forget()
+            if forgetting:
+                self.forget()
             self.bars.measured()
 
     def forget(self) -> None:
-        """Delete what the apps hold so far, and leave the tables as tidy as they were found.
-
-        Without the vacuum the next measurement would work among this one's dead rows, or beside the autovacuum that
-        comes for them; a login that may not vacuum is told so by the server in a warning, and goes on.
-        """
+        """Delete what the apps hold so far, and leave the tables as tidy as they were found."""
         _forget(self.conn, self._apps)
         self._apps.clear()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Clear dead rows away, so that the next measurement works neither among them nor beside an autovacuum.
+
+        A login that may not vacuum is told so by the server in a warning, and goes on.
+        """
         self.conn.execute(statement("vacuum"))
 
     def checkpoint(self) -> None:

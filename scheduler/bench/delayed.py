@@ -40,10 +40,12 @@ def measure(bench: Bench) -> None:
                     percentile(late, share),
                     floor=percentile(lowest, share),
                     memory=memory,
-                    runs=len(late),
-                    earliest_ms=min(late),
-                    latest_ms=max(late),
-                    other_runs_per_second=drained,
+                    details={
+                        "runs": len(late),
+                        "earliest_ms": min(late),
+                        "latest_ms": max(late),
+                        "other_runs_per_second": drained,
+                    },
                 )
 
 

@@ -68,8 +68,7 @@ def measure(bench: Bench) -> None:
                         floor=lowest,
                         memory=drained.memory,
                         costs=drained.costs,
-                        runs=runs,
-                        workers=count,
+                        details={"runs": runs, "workers": count},
                     )
 
 
@@ -79,6 +78,7 @@ def drain(bench: Bench, *, spec: str, runs: int, count: int, concurrency: int) -
     The workers are there before the runs: these become visible at one commit, so that all workers start at once and
     their own start-up is not measured.
     """
+    bench.forget()
     app = bench.app("drain")
     bench.checkpoint()
     with workers(bench, app, count, concurrency=concurrency) as started, bench.connect() as filling:

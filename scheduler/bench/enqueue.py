@@ -51,7 +51,9 @@ def _copy(bench: Bench, scratch: Connection, words: str) -> None:
         before = bench.meter.read()
         rate = runs / _timed(lambda: load.copy(bench.conn, "run", app, _SPEC, runs, advance=advance))
         costs = bench.meter.since(before).per(runs)
-    bench.results.add("enqueue.copy", "enqueue, COPY", "runs/s", rate, floor=lowest, costs=costs, runs=runs)
+    bench.results.add(
+        "enqueue.copy", "enqueue, COPY", "runs/s", rate, floor=lowest, costs=costs, details={"runs": runs}
+    )
 
 
 def _one_by_one(bench: Bench, scratch: Connection, words: str, count: int) -> None:
@@ -90,7 +92,7 @@ def _one_by_one(bench: Bench, scratch: Connection, words: str, count: int) -> No
             ours.rate,
             floor=bare.rate,
             costs=costs.per(ours.commits),
-            clients=count,
+            details={"clients": count, "commits": ours.commits},
         )
 
 

@@ -33,7 +33,7 @@ def measure(bench: Bench) -> None:
                 percentile(latencies, share),
                 floor=percentile(lowest, share),
                 memory=memory,
-                runs=count,
+                details={"runs": count},
             )
 
 

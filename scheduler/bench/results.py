@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -66,12 +66,15 @@ class Results:
         floor: float | None = None,
         memory: float | None = None,
         costs: Costs | None = None,
-        **details: Any,
+        details: Mapping[str, Any],
     ) -> None:
-        """One measurement of the line of that name. The ratio is the figure over the floor of the same repetition."""
+        """One measurement of the line of that name. The ratio is the figure over the floor of the same repetition.
+
+        `details` are what a program may want to know besides, under names that do not change either.
+        """
         line = self.lines.setdefault(name, Line(name, title, unit))
         line.figure.append(figure)
-        line.details.append(details)
+        line.details.append(dict(details))
         costs = costs or Costs()
         for values, value in (
             (line.floor, floor),
