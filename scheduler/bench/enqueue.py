@@ -11,7 +11,7 @@ from scheduler.bench.bench import Bench
 from scheduler.bench.clients import inserters
 from scheduler.bench.connection import Connection, value
 from scheduler.bench.meter import Costs
-from scheduler.bench.processes import workers
+from scheduler.bench.processes import Process, workers
 from scheduler.bench.statements import statement
 
 _SPEC = load.spec("bench_async")
@@ -69,11 +69,11 @@ def _one_by_one(bench: Bench, scratch: Connection, words: str, count: int) -> No
         floor.empty(scratch)
         executor = "shell" if state == "asleep" else "python"
         with (
-            workers(bench, app, 1, concurrency=1, executor=executor),
+            workers(bench, app, 1, concurrency=1, executor=executor) as started,
             inserters(bench, count, scratch_insert=["floor", _SPEC], insert=[app, _SPEC]) as clients,
         ):
             if state == "awake":
-                _occupy(bench, app)
+                _occupy(bench, app, started[0])
             bench.checkpoint()
             with bench.bars.step(f"{words}: {of_clients}, workers {state}", 2 * _SLICES) as advance:
                 bare, ours = _Inserted(), _Inserted()
@@ -96,10 +96,11 @@ def _one_by_one(bench: Bench, scratch: Connection, words: str, count: int) -> No
         )
 
 
-def _occupy(bench: Bench, app: str) -> None:
+def _occupy(bench: Bench, app: str, worker: Process) -> None:
     """Have the worker of the app begin a run that does not end."""
     bench.conn.execute(statement("insert"), [app, _LONG])
     while not value(bench.conn, "lease_is_there", app):
+        worker.check()
         time.sleep(0.01)
 
 
