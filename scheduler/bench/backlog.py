@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scheduler.bench import load
 from scheduler.bench.bench import Bench
 from scheduler.bench.connection import value
+from scheduler.bench.meter import Costs
 from scheduler.bench.processes import peak_memory, workers
 from scheduler.bench.results import percentile
 from scheduler.bench.statements import statement
@@ -28,6 +29,7 @@ class _Found:
     claims: list[float]  # milliseconds
     rate: float
     memory: float | None
+    costs: Costs  # of a run of the drain
     taken: int
 
 
@@ -53,7 +55,14 @@ def measure(bench: Bench) -> None:
         of = f"backlog of {size:,}+{size:,}; floor: of {small:,}"
         sizes = {"due": size, "future": size, "few": small}
         bench.results.add(
-            "backlog.drain", f"drain, {of}", "runs/s", many.rate, floor=few.rate, memory=many.memory, details=sizes
+            "backlog.drain",
+            f"drain, {of}",
+            "runs/s",
+            many.rate,
+            floor=few.rate,
+            memory=many.memory,
+            costs=many.costs,
+            details=sizes,
         )
         for name, share in _SHARES.items():
             bench.results.add(
@@ -77,6 +86,7 @@ def _fill(bench: Bench, app: str, count: int, begin: float, advance: Callable[[i
 
 def _look(bench: Bench, app: str, due: int) -> _Found:
     claims = _claims(bench, app, min(_CLAIMS, max(1, due // 2 // _BATCH)))
+    before = bench.meter.read()
     with workers(bench, app, 1, concurrency=bench.options.concurrency) as started:
         worker = value(bench.conn, "worker_of", app)
         _while_busy(bench, app, bench.options.seconds)
@@ -84,7 +94,8 @@ def _look(bench: Bench, app: str, due: int) -> _Found:
     count, seconds = bench.conn.execute(statement("worked"), [app, worker]).fetchone() or (0, None)
     if not count:
         raise SchedulerError(f"the worker ended no run of app {app} in {bench.options.seconds:g} s")
-    return _Found(claims, count / float(seconds), memory, count + len(claims) * _BATCH)
+    costs = bench.meter.since(before).per(count)
+    return _Found(claims, count / float(seconds), memory, costs, count + len(claims) * _BATCH)
 
 
 def _while_busy(bench: Bench, app: str, seconds: float) -> None:

@@ -29,7 +29,7 @@ _OF_LABELS = ("worker", "server")
 class Bench:
     """Everything of it carries its token: apps `bench_<token>_…`, labels of processes, and a schema of scratch tables.
 
-    Use it as a context manager: on the way out, however it is left, its processes are ended and its rows deleted.
+    When `started` is left, in whatever way, its processes are ended and its rows deleted.
     """
 
     def __init__(self, dsn: str, options: Options, bars: Bars) -> None:
@@ -40,7 +40,7 @@ class Bench:
         self.mark = f"bench_{secrets.token_hex(3)}"
         self.processes = ExitStack()  # whatever a scenario started, ended with the benchmark at the latest
         self._apps: list[str] = []
-        self._labels = itertools.count(1)
+        self._numbers = itertools.count(1)
 
     @property
     def schema(self) -> str:
@@ -64,12 +64,12 @@ class Bench:
 
     def app(self, what: str) -> str:
         """The name of an app that nobody else has."""
-        self._apps.append(f"{self.mark}_{len(self._apps) + 1}_{what}")
+        self._apps.append(f"{self.mark}_{next(self._numbers)}_{what}")
         return self._apps[-1]
 
     def label(self) -> str:
         """The name of a process that nobody else has."""
-        return f"{self.mark}_{next(self._labels)}"
+        return f"{self.mark}_{next(self._numbers)}"
 
     def repetitions(self, scenario: str, *, forgetting: bool = True) -> Iterator[str]:
         """Once per measurement, with the words that tell people which one it is."""

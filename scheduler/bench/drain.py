@@ -50,26 +50,33 @@ def measure(bench: Bench) -> None:
                 lowest = floor.drain_rate(scratch, options.runs, options.batch)
             for kind in KINDS:
                 for count in dict.fromkeys((1, options.workers)):
-                    of_workers = f"{count} worker{'s' if count > 1 else ''}"
-                    with bench.bars.step(f"{words}: {kind.name} tasks, {of_workers}"):
-                        runs = max(1, int(options.runs * kind.share))
-                        drained = drain(
-                            bench,
-                            spec=load.spec(f"bench_{kind.name}"),
-                            runs=runs,
-                            count=count,
-                            concurrency=kind.concurrency or options.concurrency,
-                        )
-                    bench.results.add(
-                        f"drain.{kind.name}.{'one' if count == 1 else 'many'}",
-                        f"drain, {kind.name} tasks, {of_workers}",
-                        "runs/s",
-                        drained.rate,
-                        floor=lowest,
-                        memory=drained.memory,
-                        costs=drained.costs,
-                        details={"runs": runs, "workers": count},
-                    )
+                    with bench.bars.step(f"{words}: {kind.name} tasks, {_of(count)}"):
+                        _measure(bench, kind, count, lowest)
+
+
+def _measure(bench: Bench, kind: Kind, count: int, lowest: float) -> None:
+    runs = max(1, int(bench.options.runs * kind.share))
+    drained = drain(
+        bench,
+        spec=load.spec(f"bench_{kind.name}"),
+        runs=runs,
+        count=count,
+        concurrency=kind.concurrency or bench.options.concurrency,
+    )
+    bench.results.add(
+        f"drain.{kind.name}.{'one' if count == 1 else 'many'}",
+        f"drain, {kind.name} tasks, {_of(count)}",
+        "runs/s",
+        drained.rate,
+        floor=lowest,
+        memory=drained.memory,
+        costs=drained.costs,
+        details={"runs": runs, "workers": count},
+    )
+
+
+def _of(count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''}"
 
 
 def drain(bench: Bench, *, spec: str, runs: int, count: int, concurrency: int) -> Drained:

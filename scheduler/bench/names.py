@@ -2,4 +2,4 @@
 
 NAMES = ("enqueue", "drain", "sleep", "pickup", "delayed", "snapshot", "backlog", "planning", "idle")
 SHORT = ("enqueue", "drain", "pickup", "delayed")
-"""Run when none is named: the figures that most people ask for, in two to three minutes."""
+"""Run when none is named: the figures that most people ask for, in three to five minutes."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from scheduler.bench.bench import Bench
 from scheduler.bench.clients import listener
+from scheduler.bench.meter import Costs
 from scheduler.bench.processes import peak_memory, workers
 from scheduler.bench.results import percentile
 from scheduler.bench.stamps import Stamps
@@ -24,7 +25,7 @@ def measure(bench: Bench) -> None:
         with bench.bars.step(f"{words}: LISTEN and NOTIFY", count + _WARM_UP) as advance:
             lowest = _notifications(bench, count, advance)
         with bench.bars.step(f"{words}: an idle worker", count + _WARM_UP) as advance:
-            latencies, memory = _runs(bench, count, advance)
+            latencies, memory, costs = _runs(bench, count, advance)
         for name, share in _SHARES.items():
             bench.results.add(
                 f"pickup.{name}",
@@ -33,6 +34,7 @@ def measure(bench: Bench) -> None:
                 percentile(latencies, share),
                 floor=percentile(lowest, share),
                 memory=memory,
+                costs=costs,
                 details={"runs": count},
             )
 
@@ -51,19 +53,20 @@ def _notifications(bench: Bench, count: int, advance: Callable[[int], None]) -> 
         return _latencies(sent, stamps.wait(len(sent)))
 
 
-def _runs(bench: Bench, count: int, advance: Callable[[int], None]) -> tuple[list[float], float | None]:
-    """Milliseconds from the answer to an insert's commit until its task starts; and the worker's memory."""
+def _runs(bench: Bench, count: int, advance: Callable[[int], None]) -> tuple[list[float], float | None, Costs]:
+    """Milliseconds from the answer to an insert's commit until its task starts; the worker's memory; costs of a run."""
     app = bench.app("pickup")
     stamps = Stamps(bench.folder / app)
     committed: dict[int, int] = {}
     env = {"WALCLOCK_BENCH_STAMPS": str(stamps.path)}
     with workers(bench, app, 1, concurrency=_SLOTS, env=env) as started, bench.connect() as conn:
+        before = bench.meter.read()
         for number in _paced(count + _WARM_UP, advance):
             spec = f'{{"task": "bench_stamp", "args": {{"number": {number}}}}}'
             conn.execute(statement("insert"), [app, spec], prepare=True)
             committed[number] = time.monotonic_ns()
         found = stamps.wait(len(committed), started[0].check)
-        return _latencies(committed, found), peak_memory(started)
+        return _latencies(committed, found), peak_memory(started), bench.meter.since(before).per(len(committed))
 
 
 def _paced(count: int, advance: Callable[[int], None]) -> Iterator[int]:

@@ -10,6 +10,7 @@ from scheduler.bench import floor, proc
 from scheduler.bench.bench import Bench
 from scheduler.bench.connection import value
 from scheduler.bench.delayed import slept
+from scheduler.bench.meter import Costs
 from scheduler.bench.processes import Process, peak_memory, server, workers
 from scheduler.bench.results import percentile
 from scheduler.bench.statements import statement
@@ -31,7 +32,7 @@ def measure(bench: Bench) -> None:
                 moved = floor.drain(scratch, options.jobs, options.batch)
                 sleeps = slept(bench.conn, lambda _: None)
             with bench.bars.step(f"{words}: {options.jobs:,} jobs at one second", options.jobs) as advance:
-                late, memory = _at_one_second(bench, advance)
+                late, memory, costs = _at_one_second(bench, advance)
             for name, share in _SHARES.items():
                 bench.results.add(
                     f"planning.instant.{name}",
@@ -40,6 +41,7 @@ def measure(bench: Bench) -> None:
                     percentile(late, share),
                     floor=next(seconds for rows, seconds in moved if rows >= share * options.jobs) * 1e3,
                     memory=memory,
+                    costs=costs,
                     details={"jobs": options.jobs},
                 )
             bench.forget()
@@ -73,8 +75,8 @@ def wait_until_read(bench: Bench, app: str, started: Process) -> None:
         time.sleep(0.1)
 
 
-def _at_one_second(bench: Bench, advance: Callable[[int], None]) -> tuple[list[float], float | None]:
-    """Milliseconds from the instant to the start of each job; the worker's memory.
+def _at_one_second(bench: Bench, advance: Callable[[int], None]) -> tuple[list[float], float | None, Costs]:
+    """Milliseconds from the instant to the start of each job; the worker's memory; the costs of a job's run.
 
     The instant lies far enough ahead for the definitions to be written and read, as those of a running system are.
     """
@@ -91,10 +93,11 @@ def _at_one_second(bench: Bench, advance: Callable[[int], None]) -> tuple[list[f
             rows = min(_CHUNK, jobs - done)
             bench.conn.execute(statement("insert_jobs"), [app, schedule, done, rows])
             advance(rows)
+        before = bench.meter.read()
         _wait_until_ended(bench, app, jobs, instant.timestamp(), started[0])
-        memory = peak_memory(started)
+        memory, costs = peak_memory(started), bench.meter.since(before).per(jobs)
     _refuse_wrong(bench, app, jobs)
-    return _late(bench, app, instant.timestamp(), instant.timestamp() + 1), memory
+    return _late(bench, app, instant.timestamp(), instant.timestamp() + 1), memory, costs
 
 
 def _wait_until_ended(bench: Bench, app: str, jobs: int, instant: float, started: Process) -> None:
