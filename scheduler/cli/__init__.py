@@ -7,6 +7,7 @@ jobs        job …                                foresight   when a job is due
 runs        enqueue, runs …, logs                failure     how a command ends
 watch       apps, queues, servers, workers       records     what services log
 imports     import …                             demo        the job of `run --demo`
+bench       bench
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import imports, jobs, migrate, run, runs, watch
+from scheduler.cli import bench, imports, jobs, migrate, run, runs, watch
 from scheduler.cli.failure import status_of
 
 
@@ -45,6 +46,7 @@ for command in (
     watch.servers,
     watch.workers,
     imports.imports,
+    bench.bench,
 ):
     cli.add_command(command)
 

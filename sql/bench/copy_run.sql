@@ -1,0 +1,1 @@
+copy scheduler.run (app, executor, spec) from stdin

@@ -1,0 +1,1 @@
+copy run (app, executor, spec) from stdin

@@ -1,0 +1,1 @@
+select count(*) from scheduler.history h where h.app = $1 and h.spec ->> 'task' = $2

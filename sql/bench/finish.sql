@@ -1,0 +1,1 @@
+select scheduler.finish($1, $2, $3)

@@ -1,0 +1,1 @@
+delete from scheduler.history d where d.app = any ($1::text[])

@@ -1,0 +1,1 @@
+delete from scheduler.lease d where d.app = any ($1::text[])

@@ -1,0 +1,1 @@
+delete from scheduler.run d where d.app = any ($1::text[])

@@ -1,0 +1,1 @@
+select h.now from scheduler.heartbeat($1) h

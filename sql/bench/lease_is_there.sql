@@ -1,0 +1,1 @@
+select exists (select from scheduler.lease l where l.app = $1), extract(epoch from clock_timestamp())::float8

@@ -1,0 +1,1 @@
+select pg_notify('scheduler_bench', $1)

@@ -1,0 +1,1 @@
+select scheduler.retire_worker($1)

@@ -1,0 +1,1 @@
+select exists (select from scheduler.run r where r.app = $1)

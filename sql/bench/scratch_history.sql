@@ -1,0 +1,1 @@
+create table history (like scheduler.history including defaults including indexes)

@@ -1,0 +1,1 @@
+insert into run (app, executor, spec) values ($1, 'python', $2)

@@ -1,0 +1,3 @@
+-- A load of millions takes longer than any statement of the product may, and a snapshot is held open on purpose.
+select set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
+    set_config('lock_timeout', '0', false), set_config('timezone', 'UTC', false), set_config('search_path', $1, false)

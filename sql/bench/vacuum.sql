@@ -1,0 +1,1 @@
+vacuum scheduler.run, scheduler.lease, scheduler.history
