@@ -176,10 +176,24 @@ def test_rows_that_python_cannot_hold_fail_alone_and_do_not_stop_their_queue(fle
     patient = fleet.insert("note", timeout="100000 years", max_attempts=1)
     neighbours = fleet.insert("note", count=50)
     fleet.start()
-    fleet.wait_for(neighbours + patient)
-    fleet.wait_for(number + nested + never + ancient, "failed")
+    fleet.wait_for(neighbours + patient + never + ancient)  # which nobody asked for their instants
+    fleet.wait_for(number + nested, "failed")
     error = fleet.scalar("select error from scheduler.runs where id = %s", number)
     assert error.startswith("spec cannot be read")
+
+
+def test_runs_that_end_at_once_do_not_see_what_others_left_in_the_context(fleet: Fleet) -> None:
+    # Such runs share a task of the event loop, one after the other.
+    runs = fleet.insert("leave_a_trace", count=200)
+    fleet.start()
+    fleet.wait_for(runs)
+    assert {fleet.row(run)["result"] for run in runs} == {"nothing"}
+
+
+def test_runs_that_wait_have_a_task_of_their_own(fleet: Fleet) -> None:
+    runs = fleet.insert("cancel_who_was_here_before", count=100)
+    fleet.start()
+    fleet.wait_for(runs)
 
 
 def test_a_run_of_an_executor_that_no_worker_has_waits_for_one_that_has_it(fleet: Fleet) -> None:

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from worker import Context, task
 
 _EFFECTS = os.open(os.environ["FLEET_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 _counted: Counter[str] = Counter()
+_trace: ContextVar[str] = ContextVar("_trace")
+_earlier: list[asyncio.Task[Any]] = []
 
 
 def effect(ctx: Context, what: str, value: object = 0) -> None:
@@ -141,3 +144,22 @@ async def raises(how: str) -> NoReturn:
 class _WithoutTextError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
+
+
+@task
+async def leave_a_trace() -> str:
+    """What the context holds of other runs."""
+    found = _trace.get("nothing")
+    _trace.set("a trace")
+    return found
+
+
+@task
+async def cancel_who_was_here_before() -> None:
+    """Cancels the tasks of all runs before it: they have ended, so it must hit nobody."""
+    for earlier in _earlier:
+        earlier.cancel()
+    await asyncio.sleep(0.001)
+    mine = asyncio.current_task()
+    if mine is not None:
+        _earlier.append(mine)
