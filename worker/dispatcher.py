@@ -62,6 +62,7 @@ class Dispatcher:
         self._waiting: list[tuple[float, int, Held]] = []
         self._order = itertools.count()
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()  # what every run begins with
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._next_deadline = math.inf
@@ -174,7 +175,7 @@ class Dispatcher:
         self._ask_to_begin(line[min(self.lookahead, len(line) - 1)].lease)
         for _ in range(min(self._abreast, len(line), self._slots(queue)) - self._opening):
             self._opening += 1
-            self._loop.create_task(self._serve(queue, line))
+            self._loop.create_task(self._serve(queue, line), context=self._context.copy())
 
     async def _serve(self, queue: str, line: deque[Held]) -> None:
         """A slot: executes one due run after the other, for as long as they end without having waited for anything.
@@ -187,7 +188,6 @@ class Dispatcher:
         if not self._is_alive():
             return
         task = asyncio.current_task()
-        context = contextvars.copy_context()
         until = time.monotonic() + TURN
         runs = 0
         while time.monotonic() < until and (held := self._next(queue, line)) is not None:
@@ -198,7 +198,7 @@ class Dispatcher:
             except StopIteration as end:
                 self._end(held, end.value)
                 runs += 1
-                if contextvars.copy_context() != context:
+                if contextvars.copy_context() != self._context:
                     break
             else:
                 await self._wait(held, Rest(steps, waits_for), queue, line)
