@@ -223,7 +223,8 @@ class Dispatcher:
         if not line or not line[0].lease.begun or self._slots(queue) <= 0:
             return None
         held = line.popleft()
-        self._idle.clear()
+        if self.running == 0:
+            self._idle.clear()
         self.ready -= 1
         self.running += 1
         self._running[queue] += 1

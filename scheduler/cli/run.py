@@ -7,6 +7,7 @@ INT drains, a second one ends the draining.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -229,5 +230,9 @@ def _runner(work: Coroutine[Any, Any, None]) -> None:
         import uvloop  # noqa: PLC0415  an extra
 
         factory = uvloop.new_event_loop
+    # What is there now stays, and of the rest thousands are alive at a time: with the usual threshold of 700 new
+    # objects the search for cycles took a fifth of a busy worker's time, 14 us of CPU a run instead of 11.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(work)
