@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ FILE = click.option("--file", type=click.Path(path_type=Path), help="What was me
 @click.group()
 def main() -> None:
     """Measure Walclock beside its peers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are stopped
 
 
 @main.command()

@@ -46,6 +46,7 @@ class Worker:
         self._over = threading.Event()
         self.count = self.first = self.last = 0
         self.times: dict[int, int] = {}
+        self._processes: list[int] = []
 
     def __enter__(self) -> Self:
         with self._log.open("ab") as log:
@@ -69,12 +70,10 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        processes = tree(self.pid)
-        self._tell("STOP")
-        self._over.wait(10)
+        self.stop()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(3)
-        for pid in processes:
+        for pid in self._processes:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
@@ -95,7 +94,10 @@ class Worker:
         self._tell("GO")
 
     def stop(self) -> None:
-        """Ask for the times of all starts, and wait for them."""
+        """Ask for the times of all starts, and wait for them; it ends the worker."""
+        if self._processes:
+            return
+        self._processes = tree(self.pid)  # before it is gone, and its children are somebody else's
         self._tell("STOP")
         self._over.wait(10)
 
