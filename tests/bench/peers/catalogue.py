@@ -44,7 +44,7 @@ class Peer:
     keeps: str
     """What is left of a job when it is done."""
     left: str | tuple[str, ...]
-    """What is not durably finished: a query that counts it, or for Redis the commands that do."""
+    """What of %(jobs)s is not durably finished: a query that counts it, or for Redis the commands that do."""
     size: Size
     measures: tuple[Measure, ...] = MEASURES
     kind: Literal["queue", "stream"] = "queue"
@@ -141,10 +141,12 @@ PEERS = (
         title="awa, Python handlers",
         package="awa-pg",
         script="awa",
-        settings="500 workers, 2 claimers of 500, COPY into its queue storage",
-        keeps="finished jobs for a day",
-        left="select count(*) from awa.jobs where state in ('available', 'running', 'scheduled', 'retryable')",
-        size=Size(drain=20_000),
+        settings="queue storage, 500 workers, 2 claimers of 500, promotion each 20 ms",
+        keeps="how many there were: rows of finished jobs go within seconds, with their slot of the ring",
+        # Its view of jobs took minutes to count. What finished is in batches first, and in a sum when those are pruned.
+        left="select %(jobs)s - (select coalesce(sum(completed_count), 0) from awa.receipt_completion_batches)"
+        " - (select coalesce(sum(pruned_completed_count), 0) from awa.queue_terminal_rollups)",
+        size=Size(drain=30_000),
         is_main=False,
     ),
     Peer(

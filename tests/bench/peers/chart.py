@@ -12,7 +12,8 @@ from tests.bench.peers.results import Results
 WIDTH, ROW, TOP = 860, 24, 62
 NAMES, PANEL, GAP = 176, 290, 60  # pixels: the names, each panel, and between the panels
 OURS, OURS_LIGHT, OTHERS, OTHERS_LIGHT, TEXT = "#2f81f7", "#79b8ff", "#8b949e", "#b8bec5", "#7d8590"
-STYLE = f"text{{font:12px -apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:{TEXT}}}.h{{font-weight:600}}"
+FONTS = "-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
+STYLE = f"text{{font-family:{FONTS};font-size:12px;fill:{TEXT}}}.h{{font-weight:600}}"
 
 
 def chart(results: Results) -> str:

@@ -123,7 +123,7 @@ class Bench:
     def _wait(self, workers: list[Worker], size: int) -> int:
         """Until everything was handled and is durably finished; when that was, or the last start if it never was."""
         deadline = time.monotonic() + LONGEST
-        with self._counting() as left:
+        with self._counting(size) as left:
             while time.monotonic() < deadline and all(worker.is_alive for worker in workers):
                 if sum(worker.count for worker in workers) >= size and left() <= 0:
                     return time.monotonic_ns()
@@ -131,14 +131,14 @@ class Bench:
         return max(worker.last for worker in workers) or time.monotonic_ns()
 
     @contextmanager
-    def _counting(self) -> Iterator[Callable[[], int]]:
+    def _counting(self, size: int) -> Iterator[Callable[[], int]]:
         if isinstance(self.peer.left, tuple):
             redis, commands = self.redis, self.peer.left
             yield lambda: sum(redis.numbers(commands)) if redis else 0
             return
         query = self.peer.left.encode()
         with self.postgres.connect(self.database) as connection:
-            yield lambda: (connection.execute(query).fetchone() or (0,))[0]
+            yield lambda: (connection.execute(query, {"jobs": size}).fetchone() or (0,))[0]
 
     @contextmanager
     def _fresh(self) -> Iterator[None]:

@@ -59,7 +59,7 @@ class Awa:
 
         client.task(Bench, queue="q")(handler)
         queue = {"name": "q", "max_workers": WORKERS, "claimers": CLAIMERS, "claim_batch_size": CLAIM}
-        await client.start([queue], poll_interval_ms=50)
+        await client.start([queue], poll_interval_ms=int(os.environ.get("AWA_POLL", "50")), promote_interval_ms=20)
         await asyncio.Event().wait()
 
 

@@ -71,4 +71,4 @@ class Dbos:
 
 
 if __name__ == "__main__":
-    drive(Dbos())
+    drive(Dbos(), blocking=True)

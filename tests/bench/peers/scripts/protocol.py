@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -138,15 +139,20 @@ class Peer(Protocol):
         """Be a worker, from `ready(mode, size)` on, until stopped; a coroutine is run on a loop."""
 
 
-def drive(peer: Peer) -> None:
-    """Do what the command line says, and end the process."""
+def drive(peer: Peer, *, blocking: bool = False) -> None:
+    """Do what the command line says, and end the process. `blocking`: the client refuses to be called on a loop."""
     command, *words = sys.argv[1:]
     if command == "work":
         working = peer.work(words[0], int(words[1]))
         if inspect.iscoroutine(working):
             _run(working)
     else:
-        _run(_COMMANDS[command](peer, *map(float, words)))
+        doing = _COMMANDS[command](peer, *map(float, words))
+        if blocking:
+            with suppress(StopIteration):  # it never waits for anything, so one step is all of it
+                doing.send(None)
+        else:
+            _run(doing)
     sys.stdout.flush()
     os._exit(0)  # whatever threads and pools a client has started
 
@@ -184,7 +190,7 @@ async def _pick_up(peer: Peer, count: float, gap: float) -> None:
     sent: list[tuple[int, int]] = []
     began = time.monotonic()
     for number in range(int(count)):
-        await asyncio.sleep(max(0.0, began + number * gap - time.monotonic()))
+        time.sleep(max(0.0, began + number * gap - time.monotonic()))  # noqa: ASYNC251  nothing else runs
         await peer.one(number)
         sent.append((number, time.monotonic_ns()))
     _say(json.dumps({"sent": sent}))
