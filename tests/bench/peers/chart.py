@@ -17,8 +17,8 @@ STYLE = f"text{{font-family:{FONTS};font-size:12px;fill:{TEXT}}}.h{{font-weight:
 
 
 def chart(results: Results) -> str:
-    """An SVG: drains with one and two processes, and how late delayed jobs start, on a logarithmic scale."""
-    peers = [peer for peer in PEERS if peer.name in results.measured]
+    """An SVG of the job queues: drains by one and two processes, and how late delayed jobs start."""
+    peers = [peer for peer in PEERS if peer.name in results.measured and peer.kind == "queue"]
     rates = {peer.name: [results.median(peer.name, f"drain {n}", "rate") for n in (1, 2)] for peer in peers}
     late = {peer.name: results.median(peer.name, "delayed", "p99") for peer in peers}
     peers.sort(key=lambda peer: -max((rate or 0 for rate in rates[peer.name]), default=0))

@@ -83,7 +83,7 @@ class Bench:
             first = min((worker.first for worker in workers if worker.first), default=began)
             done = min(size, sum(worker.count for worker in workers))
         if not done:
-            raise RuntimeError(f"nothing was handled: {self.log.read_text()[-2000:]}")
+            raise RuntimeError(f"nothing was handled: {self._complaints()}")
         return {
             "rate": done / (ended - first) * 1e9,
             "jobs": size,
@@ -124,9 +124,11 @@ class Bench:
         """Until everything was handled and is durably finished; when that was, or the last start if it never was."""
         deadline = time.monotonic() + LONGEST
         with self._counting(size) as left:
-            while time.monotonic() < deadline and all(worker.is_alive for worker in workers):
+            while time.monotonic() < deadline:
                 if sum(worker.count for worker in workers) >= size and left() <= 0:
                     return time.monotonic_ns()
+                if not all(worker.is_alive for worker in workers):
+                    raise RuntimeError(f"a worker ended by itself: {self._complaints()}")
                 time.sleep(LOOK)
         return max(worker.last for worker in workers) or time.monotonic_ns()
 
@@ -167,6 +169,9 @@ class Bench:
         with self.postgres.connect() as admin:
             found = admin.execute("select (pg_current_wal_insert_lsn() - '0/0')::bigint").fetchone()
         return Costs(cpu([self.postgres.pid()]), int(found[0]) if found else 0)
+
+    def _complaints(self) -> str:
+        return self.log.read_text()[-2000:]
 
     def _sql(self, statement: str) -> None:
         with self.postgres.connect(self.database) as connection:

@@ -123,31 +123,34 @@ def _against(results: Results, peers: Sequence[Peer]) -> str:
 
 def _rates(results: Results, peers: Iterable[Peer]) -> Iterator[Sequence[str]]:
     for peer in peers:
-        rates = (results.median(peer.name, measure, "rate") for measure in ("drain 1", "drain 2"))
         yield (
             peer.title,
             _number(results.median(peer.name, "enqueue", "rate")),
             _number(bulk(results, peer.name)),
-            *(_number(rate) + _partial(results, peer) for rate in rates),
+            *(
+                _number(results.median(peer.name, measure, "rate")) + _missing(results, peer, measure)
+                for measure in ("drain 1", "drain 2")
+            ),
             _number(results.median(peer.name, "drain 1", "jobs")),
             str(results.repetitions(peer.name)),
         )
-
-
-def _partial(results: Results, peer: Peer) -> str:
-    """A mark for drains that were cut off."""
-    drains = [one for measure in DRAINS for one in results.measured[peer.name].get(measure, [])]
-    return " (cut off)" if any(one.get("done", 0) < one.get("jobs", 0) for one in drains) else ""
 
 
 def _latencies(results: Results, peers: Iterable[Peer]) -> Iterator[Sequence[str]]:
     names = ("p50", "p95", "p99")
     for peer in peers:
         yield (
-            peer.title,
+            peer.title + _missing(results, peer, "pick-up") + _missing(results, peer, "delayed"),
             *(_number(results.median(peer.name, "pick-up", name), 2) for name in names),
             *(_number(results.median(peer.name, "delayed", name), 2) for name in (*names, "least")),
         )
+
+
+def _missing(results: Results, peer: Peer, measure: str) -> str:
+    """A mark where not everything was handled in time."""
+    repetitions = results.measured[peer.name].get(measure, [])
+    missing = sum(one.get("jobs", 0) - one.get("done", 0) for one in repetitions)
+    return f" ({missing:,} never came)" if missing else ""
 
 
 def _costs(results: Results, peers: Iterable[Peer]) -> Iterator[Sequence[str]]:
