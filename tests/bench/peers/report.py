@@ -10,6 +10,7 @@ from tests.bench.peers.results import Results, middle
 
 DRAINS = ("drain 1", "drain 2", "pinned")
 NONE = "-"
+SMALL = "**A small run: it shows that everything works, and its figures are too short to compare.**\n"
 RATIOS = """\
 A ratio above 1 says that Walclock is so many times better. *Other kinds* keep less: an event stream has no state, retry
 or delay per event, and Redis holds jobs in memory and writes them down later.
@@ -35,6 +36,7 @@ def report(results: Results) -> str:
     parts = [
         "# Walclock beside its peers\n",
         f"{results.date}, by `{results.command}`, which makes all of this again: see [README.md](README.md).\n",
+        *([SMALL] if results.size == "small" else []),
         "![Jobs per second and lateness of Walclock and its peers](peers.svg)\n",
         "## Against the best\n",
         _against(results, peers),
