@@ -49,7 +49,7 @@ def measure(peers: str, size: str, repeat: int, file: Path | None, *, anew: bool
         redis = stack.enter_context(servers.redis()) if any(peer.on_redis for peer in selected) else None
         results.date = f"{datetime.now(UTC):%Y-%m-%d}"
         results.size = size
-        results.command = f"make bench-peers SIZE={size} REPEAT={repeat}" + (f' PEERS="{peers}"' if peers else "")
+        results.commands.append(_command(peers, size, repeat, whole=anew))
         results.machine |= machine.described(postgres)
         results.versions |= cache.versions(selected)
         for repetition in range(repeat):
@@ -83,6 +83,13 @@ def write_report(to: Path | None, file: Path | None) -> None:
     (folder / "RESULTS.md").write_text(report(results))
     (folder / "peers.svg").write_text(chart(results))
     click.echo(f"written to {folder}: RESULTS.md, results.json, peers.svg")
+
+
+def _command(peers: str, size: str, repeat: int, *, whole: bool) -> str:
+    """How to have the same again."""
+    if not whole:
+        return f'python -m tests.bench.peers measure --peers "{peers}" --size {size} --repeat {repeat}'
+    return f"make bench-peers SIZE={size} REPEAT={repeat}" + (f' PEERS="{peers}"' if peers else "")
 
 
 def default_file() -> Path:

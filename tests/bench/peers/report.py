@@ -33,9 +33,10 @@ time. fsync and synchronous_commit are on: whatever a peer commits is durable. F
 def report(results: Results) -> str:
     """The page."""
     peers = [peer for peer in PEERS if peer.name in results.measured]
+    commands = ", ".join(f"`{command}`" for command in results.commands)
     parts = [
         "# Walclock beside its peers\n",
-        f"{results.date}, by `{results.command}`, which makes all of this again: see [README.md](README.md).\n",
+        f"{results.date}, by {commands}: see [README.md](README.md).\n",
         *([SMALL] if results.size == "small" else []),
         "![Jobs per second and lateness of Walclock and its peers](peers.svg)\n",
         "## Against the best\n",

@@ -15,7 +15,8 @@ DIGITS = 4  # that are kept: the noise is in the second
 @dataclass(slots=True)
 class Results:
     date: str = ""
-    command: str = ""
+    commands: list[str] = field(default_factory=list)
+    """More than one where a run was taken apart."""
     size: str = ""
     machine: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
