@@ -9,9 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.bench.peers.__main__ import main
-from tests.bench.peers.catalogue import MEASURES, PEERS, WALCLOCK, Measure, Peer, Size, chosen
+from tests.bench.peers.catalogue import MEASURES, PEERS, WALCLOCK, Measure, Size, chosen
 from tests.bench.peers.chart import chart
 from tests.bench.peers.measure import Bench
 from tests.bench.peers.report import report
@@ -29,23 +30,25 @@ def measured() -> Results:
     return Results.read(MEASURED)
 
 
-def walclock() -> Peer:
-    return next(peer for peer in PEERS if peer.name == WALCLOCK)
+@pytest.fixture
+def bench(dsn: str, tmp_path: Path) -> Bench:
+    """Walclock's, in small, on the tests' server."""
+    peer = next(peer for peer in PEERS if peer.name == WALCLOCK)
+    database = f"{conninfo_to_dict(dsn)['dbname']}_bench"
+    return Bench(peer, TINY, Postgres(dsn), None, tmp_path / "log", database)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_walclock_is_measured_like_a_peer_and_does_all_of_the_work(dsn: str, tmp_path: Path, measure: Measure) -> None:
-    bench = Bench(walclock(), TINY, Postgres(dsn), None, tmp_path / "log")
+def test_walclock_is_measured_like_a_peer_and_does_all_of_the_work(bench: Bench, measure: Measure) -> None:
     numbers = bench.run(measure)
-    assert numbers.get("done") == numbers.get("jobs"), (tmp_path / "log").read_text()
+    assert numbers.get("done") == numbers.get("jobs"), bench.log.read_text()
     assert all(numbers[name] > 0 for name in ("rate", "bulk", "wal", "wal_bulk", "resident") if name in numbers)
     assert numbers.get("rate") or numbers["most"] >= numbers["p99"] >= numbers["p50"] >= numbers["least"]
     if measure == "delayed":
         assert numbers["least"] >= -1, "a millisecond is the error of the two clocks; earlier is too early"
 
 
-def test_a_measure_leaves_no_database_behind(dsn: str, db: psycopg.Connection, tmp_path: Path) -> None:
-    bench = Bench(walclock(), TINY, Postgres(dsn), None, tmp_path / "log")
+def test_a_measure_leaves_no_database_behind(bench: Bench, db: psycopg.Connection) -> None:
     bench.run("enqueue")
     assert db.execute("select from pg_database where datname = %s", [bench.database]).rowcount == 0
 

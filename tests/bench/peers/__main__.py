@@ -25,7 +25,6 @@ FILE = click.option("--file", type=click.Path(path_type=Path), help="What was me
 @click.group()
 def main() -> None:
     """Measure Walclock beside its peers."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are stopped
 
 
 @main.command()
@@ -36,6 +35,7 @@ def main() -> None:
 @FILE
 def measure(peers: str, size: str, repeat: int, file: Path | None, *, anew: bool) -> None:
     """Prepare, start the servers, measure, stop the servers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the servers are stopped
     try:
         selected = chosen(peers)
     except KeyError as unknown:

@@ -42,10 +42,8 @@ class Bench:
     redis: Redis | None
     log: Path
     """Where workers write their complaints."""
-
-    @property
-    def database(self) -> str:
-        return f"bench_{self.peer.name.replace('-', '_')}"
+    database: str = "bench"
+    """Made for each measure, and dropped after it."""
 
     def run(self, measure: Measure) -> Numbers:
         measures: dict[Measure, Callable[[], Numbers]] = {
