@@ -52,6 +52,7 @@ def measure(peers: str, size: str, repeat: int, file: Path | None, *, anew: bool
         results.commands.append(_command(peers, size, repeat, whole=anew))
         results.machine |= machine.described(postgres)
         results.versions |= cache.versions(selected)
+        results.settings |= {peer.name: peer.settings for peer in selected}
         for repetition in range(repeat):
             for peer in selected:
                 if repetition == 0 or peer.is_main:

@@ -141,7 +141,7 @@ PEERS = (
         title="awa, Python handlers",
         package="awa-pg",
         script="awa",
-        settings="queue storage, 500 workers, 2 claimers of 500, promotion each 20 ms",
+        settings="queue storage, 500 workers, 2 claimers of 500 (50, 1 of 64 for latency), promotion each 20 ms",
         keeps="how many there were: rows of finished jobs go within seconds, with their slot of the ring",
         # Its view of jobs took minutes to count. What finished is in batches first, and in a sum when those are pruned.
         left="select %(jobs)s - (select coalesce(sum(completed_count), 0) from awa.receipt_completion_batches)"

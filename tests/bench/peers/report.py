@@ -175,7 +175,8 @@ def _pinned(results: Results, peers: Iterable[Peer]) -> Iterator[Sequence[str]]:
 def _kept(results: Results, peers: Iterable[Peer]) -> Iterator[Sequence[str]]:
     for peer in peers:
         durability = "Redis: in memory, snapshots to disk" if peer.on_redis else "PostgreSQL: each commit on disk"
-        yield (peer.title, results.versions.get(peer.name, NONE), peer.settings, peer.keeps, durability)
+        used = (results.versions.get(peer.name, NONE), results.settings.get(peer.name, NONE))
+        yield (peer.title, *used, peer.keeps, durability)
 
 
 def _failures(results: Results) -> Iterator[str]:

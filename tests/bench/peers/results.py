@@ -20,6 +20,8 @@ class Results:
     size: str = ""
     machine: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    """As they were when it was measured, whatever the catalogue says by now."""
     measured: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     """Peer, measure, repetitions: numbers by name, or the text of an error."""
 
