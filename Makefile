@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format snapshot clean
+.PHONY: help run test lint format snapshot bench-peers clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start a server, a worker and a demo job on an embedded PostgreSQL; Ctrl-C ends all of it
 	@$(BIN)/scheduler run --demo
@@ -25,6 +25,10 @@ format: $(VENV)/.dev ## let ruff format and repair what it can
 
 snapshot: $(VENV)/.dev ## write sql/snapshot.txt anew after a change of the SQL
 	@$(BIN)/python -m tests.support.snapshot --write
+
+bench-peers: $(VENV)/.run ## measure beside graphile-worker, pg-boss, …: PEERS="graphile pgboss" SIZE=small|full REPEAT=3
+	@$(BIN)/python -m tests.bench.peers measure --anew --peers "$(if $(PEERS),walclock $(PEERS))" --size $(or $(SIZE),full) --repeat $(or $(REPEAT),$(if $(filter small,$(SIZE)),1,3))
+	@$(BIN)/python -m tests.bench.peers report
 
 clean: ## remove the environment and the caches; data is kept
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
