@@ -207,7 +207,7 @@ class Claimer:
         self, conn: Connection, queue: Queue, after: Place | None, limit: int, *, begin: bool, ahead: bool
     ) -> int:
         started = time.monotonic()
-        number, rows = await store.claim(
+        rows = await store.claim(
             conn,
             queue[0],
             self._worker,
@@ -221,7 +221,8 @@ class Claimer:
         if not ahead:  # before what is due later, something may be inserted yet
             self._remember(queue, rows, started, from_head=after is None, is_full=len(rows) == limit)
         if rows:
-            lease = self._leases[number] = Lease(*queue, number, rows, begun=begin)
+            lease = Lease(*queue, rows[0].lease, rows, begun=begin)
+            self._leases[lease.id] = lease
             self._dispatcher.accept(lease)
             self._worked_at = time.monotonic()
         return len(rows)

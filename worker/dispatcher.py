@@ -188,16 +188,19 @@ class Dispatcher:
         if not self._is_alive():
             return
         task = asyncio.current_task()
-        until = time.monotonic() + TURN
+        now = self._clock.now()
+        until = now + TURN
         runs = 0
-        while time.monotonic() < until and (held := self._next(queue, line)) is not None:
+        while now < until and (held := self._next(queue, line, now)) is not None:
             held.task = task
             steps = self._runner.run(held)
             try:
                 waits_for = steps.send(None)
             except StopIteration as end:
-                self._end(held, end.value)
+                report: Report | None = end.value
+                self._end(held, report)
                 runs += 1
+                now = report.finished_at if report is not None else self._clock.now()
                 if contextvars.copy_context() != self._context:
                     break
             else:
@@ -218,7 +221,7 @@ class Dispatcher:
         if not held.forsaken:
             self._end(held, report)
 
-    def _next(self, queue: str, line: deque[Held]) -> Held | None:
+    def _next(self, queue: str, line: deque[Held], now: float) -> Held | None:
         """The next run to start, if there is one and a slot for it."""
         if not line or not line[0].lease.begun or self._slots(queue) <= 0:
             return None
@@ -228,7 +231,7 @@ class Dispatcher:
         self.ready -= 1
         self.running += 1
         self._running[queue] += 1
-        self._runner.prepare(held, self._clock.now())
+        self._runner.prepare(held, now)
         return held
 
     def _slots(self, queue: str) -> int:

@@ -21,11 +21,9 @@ BATCH = 100
 
 
 async def claimed(conn: Connection, *, begin: bool = True) -> tuple[int, list[store.Row]]:
-    lease, rows = await store.claim(
-        conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=begin
-    )
+    rows = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=begin)
     assert len(rows) == BATCH
-    return lease, rows
+    return rows[0].lease, rows
 
 
 async def prefetched(conn: Connection) -> tuple[int, list[store.Row]]:
