@@ -117,19 +117,7 @@ async def test_a_server_reads_no_more_than_it_decides(
     question.check(await question.read(large_dsn, mode))
 
 
-@pytest.mark.parametrize(
-    ("state", "mode"),
-    [
-        pytest.param(
-            state,
-            mode,
-            marks=[pytest.mark.xfail(reason="the functions of 2_plan go by what the statistics say")]
-            if state is not Statistics.FRESH
-            else [],
-        )
-        for state, mode in every_way
-    ],
-)
+@pytest.mark.parametrize(("state", "mode"), every_way)
 async def test_a_planner_reads_no_more_than_it_plans(
     large: psycopg.Connection, large_dsn: str, state: Statistics, mode: str
 ) -> None:

@@ -18,20 +18,59 @@ EXECUTORS = ["python", "http", "shell"]
 LANES = 9  # of a queue: three priorities, three executors
 QUEUES = 80 * LANES
 BATCH = 100
+LARGE = 10  # specs of 400,000 bytes in 4 MiB
 
 
-async def claimed(conn: Connection, *, begin: bool = True) -> tuple[int, list[store.Row]]:
-    rows = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=begin)
+async def claimed(
+    conn: Connection, *, queue: str = QUEUE, begin: bool = True, after: store.Place | None = None
+) -> tuple[int, list[store.Row]]:
+    rows = await store.claim(
+        conn, APP, WORKER, queue, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=begin, after=after
+    )
     assert len(rows) == BATCH
     return rows[0].lease, rows
 
 
 async def prefetched(conn: Connection) -> tuple[int, list[store.Row]]:
-    return await claimed(conn, begin=False)
+    """Of another queue than claims are measured in: what a test gives back and takes back stays in the index, dead."""
+    return await claimed(conn, queue="bulk", begin=False)
+
+
+async def place(conn: Connection) -> store.Place:
+    """Where a claim ended."""
+    last = (await claimed(conn))[1][-1]
+    return store.Place(last.priority, last.executor, last.run_at, last.id)
+
+
+async def large_specs(conn: Connection) -> None:
+    """Ten times as many as fit into a lease come first, and are packed."""
+    await conn.execute(
+        """
+        insert into scheduler.run (app, executor, spec, run_at, priority)
+        select 'shop', 'python', jsonb_build_object('a', repeat('x', 400000)), scheduler.clock() - interval '1 day', -1
+        from generate_series(1, %s)
+        """,
+        [BATCH],
+    )
+
+
+async def claim_of_large(conn: Connection, _: Any) -> bool:
+    lease, rows = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=True)
+    return lease > 0 and len(rows) == LARGE
 
 
 async def claim_in_vain(conn: Connection, _: Any) -> Any:
     return await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=["sql"], horizon=0.5, begin=True)
+
+
+async def begins(conn: Connection, leased: tuple[int, list[store.Row]]) -> bool:
+    return await store.begin(conn, APP, WORKER, leased[0]) is not None
+
+
+async def all_succeeded(conn: Connection, leased: tuple[int, list[store.Row]]) -> int:
+    lease, rows = leased
+    reports = [store.Report(row.id, "succeeded", row.run_at, row.run_at) for row in rows]
+    return await store.finish_all(conn, APP, WORKER, lease, reports)
 
 
 async def report(conn: Connection, leased: tuple[int, list[store.Row]], outcome: str, runs: int = BATCH) -> int:
@@ -65,6 +104,22 @@ QUESTIONS = [
         blocks=15 * BATCH,
     ),
     Question(
+        name="a claim that goes on where the last one ended",
+        prepare=place,
+        ask=lambda conn, after: claimed(conn, after=after),
+        most={"run": 3 * BATCH, "lease": 5} | ONE_WORKER,
+        through=RUN | {"worker": {"worker_pkey", "worker_alive"}},
+        blocks=10 * BATCH,
+    ),
+    Question(
+        name="a claim of large specs",
+        prepare=large_specs,
+        ask=claim_of_large,
+        most={"run": 5 * BATCH + 5 * LANES, "lease": 5} | ONE_WORKER,
+        through=RUN | {"worker": {"worker_pkey", "worker_alive"}},
+        blocks=5000,
+    ),
+    Question(
         name="a claim of what nobody wants to run",
         ask=claim_in_vain,
         most={"run": 5 * LANES} | ONE_WORKER,
@@ -88,12 +143,18 @@ QUESTIONS = [
     Question(
         name="a lease begins",
         prepare=prefetched,
-        ask=lambda conn, leased: store.begin(conn, APP, WORKER, leased[0]),
+        ask=begins,
         most={"lease": HOLD},
         blocks=200,
     ),
     Question(
-        name="all of a lease succeeded",
+        name="a whole lease succeeded",
+        prepare=claimed,
+        ask=all_succeeded,
+        **ENDS,
+    ),
+    Question(
+        name="each of a lease succeeded",
         prepare=claimed,
         ask=lambda conn, leased: report(conn, leased, "succeeded"),
         **ENDS,

@@ -48,9 +48,9 @@ _JOB: LiteralString = "case when i % 5 = 0 then 'job ' || (i / 5) % 20000 end"
 _RUNS: LiteralString = f"""
     insert into scheduler.run (app, queue, id, executor, spec, run_at, priority, job, scheduled_at, unique_key)
     select {_APP}, {_QUEUE}, {ENDED} + i, {_EXECUTOR}, {_SPEC},
-        -- Of the first priority nine in ten are yet to come, of the others every second.
+        -- All of the first priority are yet to come, of the others every second.
         scheduler.clock() + case
-            when (i / 3) % 3 = 0 and i % 10 > 0 or i % 2 = 0 then (i * 7919::bigint) % 2592000
+            when (i / 3) % 3 = 0 or i % 2 = 0 then (i * 7919::bigint) % 2592000
             else -((i * 7919::bigint) % 86400)
         end * interval '1 second',
         (i / 3) % 3, {_JOB},

@@ -1,5 +1,10 @@
 create or replace function scheduler.job_changed() returns trigger
-language plpgsql as $$
+language plpgsql
+-- With statistics from when there were few jobs, the ledger of a day was read for one instant.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
 declare
     v_now timestamptz := scheduler.clock();
     v_schedule scheduler.job_schedule%rowtype;

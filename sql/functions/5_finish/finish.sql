@@ -41,8 +41,15 @@ begin
         )
         where r.id is not null;
         if v_lease.keyed then
-            delete from scheduler.run_key k using unnest(v_lease.runs) r
-            where k.app = p_app and k.unique_key = r.unique_key and k.run_id = r.id;
+            -- Key by key, and by place: a join read all keys there are when there were no statistics.
+            delete from scheduler.run_key k where k.ctid = any (array(
+                select o.place from unnest(v_lease.runs) r
+                cross join lateral (
+                    select o.ctid as place from scheduler.run_key o
+                    where o.app = p_app and o.unique_key = r.unique_key and o.run_id = r.id offset 0
+                ) o
+                where r.unique_key is not null
+            ));
         end if;
         delete from scheduler.lease l where l.app = p_app and l.id = p_lease;
         if v_lease.jobs is not null and pg_try_advisory_xact_lock(7716802) then
@@ -111,9 +118,14 @@ begin
         from ended e
         where e.retry_at is not null
     ), freed as (
-        delete from scheduler.run_key k using ended e
-        where e.retry_at is null and e.unique_key is not null
-            and k.app = p_app and k.unique_key = e.unique_key and k.run_id = e.id
+        delete from scheduler.run_key k where k.ctid = any (array(
+            select o.place from ended e
+            cross join lateral (
+                select o.ctid as place from scheduler.run_key o
+                where o.app = p_app and o.unique_key = e.unique_key and o.run_id = e.id offset 0
+            ) o
+            where e.retry_at is null and e.unique_key is not null
+        ))
     )
     select array_agg(e.id), bool_or(e.job is not null) into v_ended, v_jobs from ended e;
     if v_ended is null then
