@@ -24,9 +24,9 @@ COUNTED = 1_000
 
 _LAST_ID = 2**63 - 1
 
-# All that is read here is a page by a key. Without statistics, or with those of a table that was small, PostgreSQL takes
-# a scan for cheaper: a page of runs read a million rows, a single run 400,000. What has no key then costs so much by the
-# estimate that it would be compiled, for 100 ms.
+# All that is read here is a page in the order of a key. Without statistics, or with those of a table that was small,
+# PostgreSQL takes a scan and a sort for cheaper: a page of runs read a million rows, a single run 400,000. What cannot
+# do without then costs so much by the estimate that it would be compiled, for 100 ms.
 _BY_KEY: LiteralString = """
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('enable_sort', 'off', true), set_config('jit', 'off', true)
