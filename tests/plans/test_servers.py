@@ -13,7 +13,7 @@ from scheduler.link import Link
 from scheduler.planner import Planner
 from scheduler.store import duty, partition
 from scheduler.store.partition import Partition
-from tests.support.million import ALIVE, DAYS, ENDED, JOBS, LEASES, PENDING, SERVERS, WORKERS
+from tests.support.million import ALIVE, DAYS, ENDED, JOBS, KEYS, LEASES, SERVERS, WORKERS
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection
 from tests.support.statistics import Statistics, know
@@ -54,7 +54,7 @@ async def room(conn: Connection, _: Any) -> Any:
 
 
 # The look for the silent finds its way through those alive; processes are declared dead by their key.
-PROCESSES: dict[str, int] = {"worker": 4 * ALIVE + 3 * LEASES, "server": 40}
+PROCESSES: dict[str, int] = {"worker": 4 * ALIVE, "server": 40}
 ALIVE_ONLY = {"worker": {"worker_alive", "worker_pkey"}, "server": {"server_alive", "server_pkey"}}
 ONE_DAY = ENDED // (DAYS - 1)
 
@@ -65,29 +65,29 @@ QUESTIONS = [
         finds=False,
         most={"lease": 3 * LEASES} | PROCESSES,
         through=ALIVE_ONLY,
-        blocks=10 * LEASES,
+        blocks=2 * LEASES,
     ),
     Question(
         name="a reclaim",
         prepare=loses_a_worker,
         ask=reclaim,
-        most={"lease": 4 * LEASES * HELD_BY_ONE, "run": 0, "run_key": 500, "history": 0} | PROCESSES,
+        most={"lease": 2 * LEASES + 20 * HELD_BY_ONE, "run": 0, "run_key": 500, "history": 0} | PROCESSES,
         through=ALIVE_ONLY | {"run_key": {"run_key_pkey"}},
-        blocks=40 * LEASES,
+        blocks=30 * LEASES,
     ),
 ]
 PLANNER = Question(
     name="a step of the planner",
     ask=plan,
     most={
-        "job": 20 * DUE,
-        "job_schedule": 20 * DUE + 5 * AWAITING,
+        "job": 5 * DUE,
+        "job_schedule": 5 * DUE + 5 * AWAITING,
         "fire": 5 * DUE,
-        "run": 20 * DUE + 5 * AWAITING + 60 * WAITING,
-        "lease": 200 * LEASES * DUE,
-        "history": 10 * AWAITING,
+        "run": 5 * DUE + 5 * AWAITING + 5 * WAITING,
+        "lease": 10 * LEASES,
+        "history": AWAITING,
     },
-    blocks=100 * (DUE + AWAITING + WAITING),
+    blocks=30 * (DUE + AWAITING + WAITING),
 )
 # Once in ten minutes a janitor goes through what is small by right: the ended processes, the taken keys, the default
 # partitions. Of the large tables it may look at no more than that, whatever it deletes.
@@ -97,14 +97,14 @@ JANITOR = Question(
     most={
         "worker": 2 * WORKERS,
         "server": 2 * SERVERS,
-        "run_key": 2 * PENDING,
-        "run": 2 * PENDING,
+        "run_key": 2 * KEYS,
+        "run": 2 * KEYS,
         "lease": 5 * LEASES,
         "history": ONE_DAY,
         "log": ONE_DAY,
         "fire": ONE_DAY,
     },
-    blocks=PENDING // 2,
+    blocks=8 * KEYS,
 )
 
 

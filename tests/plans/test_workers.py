@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.million import LEASES, WORKERS
+from tests.support.million import ALIVE, LEASES, WORKERS
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection
 from tests.support.statistics import Statistics, know
@@ -16,7 +16,7 @@ from worker import store
 APP, QUEUE, WORKER = "shop", "default", WORKERS
 EXECUTORS = ["python", "http", "shell"]
 LANES = 9  # of a queue: three priorities, three executors
-QUEUES = 80 * LANES
+QUEUES = 80
 BATCH = 100
 LARGE = 10  # specs of 400,000 bytes in 4 MiB
 
@@ -86,14 +86,16 @@ async def log(conn: Connection, _: Any) -> bool:
     return True
 
 
-HOLD = 3 * (LEASES + 5)  # leases are few: a look through all of them, thrice, is what a statement may do
+HOLD = 10 * LEASES // ALIVE  # a worker's leases, and those that it left behind
 RUN = {"run": {"run_due"}}
 ONE_WORKER = {"worker": 5}
 ENDS: dict[str, Any] = {
     "most": {"lease": HOLD, "run_key": 3 * BATCH, "history": 0},
     "through": {"run_key": {"run_key_pkey"}},
-    "blocks": 40 * BATCH,
 }
+ENDED = 15 * BATCH  # blocks
+# Into four indexes each, and past the entries of what other questions gave back and took back.
+GIVEN_BACK = 80 * BATCH
 
 QUESTIONS = [
     Question(
@@ -117,7 +119,7 @@ QUESTIONS = [
         ask=claim_of_large,
         most={"run": 5 * BATCH + 5 * LANES, "lease": 5} | ONE_WORKER,
         through=RUN | {"worker": {"worker_pkey", "worker_alive"}},
-        blocks=5000,
+        blocks=25 * BATCH,
     ),
     Question(
         name="a claim of what nobody wants to run",
@@ -129,14 +131,14 @@ QUESTIONS = [
     Question(
         name="when something is due",
         ask=lambda conn, _: store.next_due(conn, None, None, EXECUTORS),
-        most={"run": 8 * QUEUES},
+        most={"run": 2 * QUEUES * LANES},
         through=RUN,
-        blocks=10 * QUEUES,
+        blocks=10 * QUEUES * LANES,
     ),
     Question(
         name="when something of one queue is due",
         ask=lambda conn, _: store.next_due(conn, [APP], [QUEUE], EXECUTORS),
-        most={"run": 8 * QUEUES},
+        most={"run": 2 * QUEUES + 2 * LANES},
         through=RUN,
         blocks=10 * QUEUES,
     ),
@@ -152,33 +154,42 @@ QUESTIONS = [
         prepare=claimed,
         ask=all_succeeded,
         **ENDS,
+        blocks=ENDED,
     ),
     Question(
         name="each of a lease succeeded",
         prepare=claimed,
         ask=lambda conn, leased: report(conn, leased, "succeeded"),
         **ENDS,
+        blocks=ENDED,
     ),
     Question(
         name="a part of a lease succeeded",
         prepare=claimed,
         ask=lambda conn, leased: report(conn, leased, "succeeded", BATCH // 10),
         **ENDS,
+        blocks=ENDED,
     ),
     Question(
-        name="all of a lease failed", prepare=claimed, ask=lambda conn, leased: report(conn, leased, "failed"), **ENDS
+        name="all of a lease failed",
+        prepare=claimed,
+        ask=lambda conn, leased: report(conn, leased, "failed"),
+        **ENDS,
+        blocks=GIVEN_BACK,
     ),
     Question(
         name="a lease is released",
         prepare=prefetched,
         ask=lambda conn, leased: store.release(conn, APP, WORKER, leased[0]),
         **ENDS,
+        blocks=GIVEN_BACK,
     ),
     Question(
         name="some runs of a lease are released",
         prepare=prefetched,
         ask=lambda conn, leased: store.release(conn, APP, WORKER, leased[0], [row.id for row in leased[1][:9]]),
         **ENDS,
+        blocks=ENDED,
     ),
     Question(
         name="the leases of a worker",

@@ -26,6 +26,7 @@ DAYS = 8
 """Days of history; the first one lies in the default partitions, as that of a new database does."""
 PENDING = 1_000_000
 ENDED = 1_000_000
+KEYS = PENDING // 10
 JOBS = 100_000
 LEASES = 200
 HELD = 50
@@ -60,7 +61,7 @@ _RUNS: LiteralString = f"""
 """
 _KEYS: LiteralString = f"""
     insert into scheduler.run_key (app, unique_key, run_id)
-    select {_APP}, 'key ' || i, {ENDED} + i from generate_series(1, {PENDING}, 10) i
+    select {_APP}, 'key ' || i, {ENDED} + i from generate_series(1, {PENDING}, {PENDING // KEYS}) i
 """
 _WAITING: LiteralString = f"""
     insert into scheduler.run (app, id, executor, run_at, job, scheduled_at)

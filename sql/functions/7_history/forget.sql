@@ -37,12 +37,14 @@ begin
     ));
     get diagnostics v_more = row_count;
     v_count := v_count + v_more;
+    -- A look-up for each key that is taken: a join read all of run, though few runs or none may have a key.
+    with held as materialized (
+        select l.app, r.id from scheduler.lease l cross join lateral unnest(l.runs) r where l.keyed
+    )
     delete from scheduler.run_key k using (
         select o.app, o.unique_key, o.run_id from scheduler.run_key o
-        where not exists (select from scheduler.run r where r.app = o.app and r.id = o.run_id)
-            and not exists (
-                select from scheduler.lease l cross join lateral unnest(l.runs) r where l.app = o.app and r.id = o.run_id
-            )
+        where (select r.id from scheduler.run r where r.app = o.app and r.id = o.run_id) is null
+            and (o.app, o.run_id) not in (select h.app, h.id from held h)
         limit v_limit
     ) orphan
     where k.app = orphan.app and k.unique_key = orphan.unique_key and k.run_id = orphan.run_id;
