@@ -110,11 +110,18 @@ def _all_ended(bench: Bench, app: str, started: list[Process]) -> float:
     """
     late = time.monotonic() + _STALLED
     while True:
-        is_held, now = bench.conn.execute(statement("lease_is_there"), [app]).fetchone() or (True, 0.0)
-        if not is_held and not value(bench.conn, "run_is_there", app):
-            return float(now)
+        if not _is_held(bench, app)[0] and not value(bench.conn, "run_is_there", app):
+            is_held, now = _is_held(bench, app)  # once more: between the two looks the last runs may have been claimed
+            if not is_held:
+                return now
         for one in started:
             one.check()
         if time.monotonic() > late:
             raise SchedulerError(f"the runs of app {app} have not ended within {_STALLED:g} s")
         time.sleep(_LOOK)
+
+
+def _is_held(bench: Bench, app: str) -> tuple[bool, float]:
+    """Whether a worker holds runs of the app, and the database's time."""
+    is_held, now = bench.conn.execute(statement("lease_is_there"), [app]).fetchone() or (True, 0.0)
+    return bool(is_held), float(now)

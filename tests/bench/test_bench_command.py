@@ -117,12 +117,12 @@ def check(line: dict[str, Any]) -> None:
     else:
         assert 0 < floor["median"] < MOST[line["unit"]], line
         assert ratio["values"] == [figure["median"] / floor["median"]]
-    for key, least, most in (
-        ("worker_memory_bytes", 10e6, 2e9),
-        ("wal_bytes_per_run", 50, 50_000),
-        ("database_cpu_us_per_run", 0, 1e6),  # in steps of 10 ms, which the few runs of a test may not fill
-    ):
-        assert line[key] is None or least <= line[key]["median"] < most, (key, line)
+    for key, least in (
+        ("worker_memory_bytes", 10e6),
+        ("wal_bytes_per_run", 50),
+        ("database_cpu_us_per_run", 0),  # in steps of 10 ms, which the few runs of a test may not fill
+    ):  # without bounds above: other tests use the same server
+        assert line[key] is None or least <= line[key]["median"], (key, line)
     if line["name"].startswith("delayed"):
         assert line["details"][0]["earliest_ms"] > -1
     if line["name"].startswith(("drain", "snapshot", "enqueue")):
