@@ -161,10 +161,12 @@ async def claim(
     `after`: look only behind that place, in its lane.
     """
     cursor = await conn.execute(
-        # date_part and not extract: its double costs a fifth of the numeric, 0.7 us a run in all.
-        "select c.id, c.executor, c.spec::text, c.attempt, date_part('epoch', c.run_at),"
-        " date_part('epoch', c.scheduled_at), c.job, date_part('epoch', c.timeout), c.max_attempts, c.lost, c.priority,"
-        " c.lease"
+        # As arrays, which take a third of the time of rows to read here; and date_part, whose double costs a fifth of
+        # extract's numeric.
+        "select array_agg(c.id), array_agg(c.executor), array_agg(c.spec::text), array_agg(c.attempt),"
+        " array_agg(date_part('epoch', c.run_at)), array_agg(date_part('epoch', c.scheduled_at)), array_agg(c.job),"
+        " array_agg(date_part('epoch', c.timeout)), array_agg(c.max_attempts), array_agg(c.lost),"
+        " array_agg(c.priority), array_agg(c.lease)"
         " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s, %s, to_timestamp(%s::float8), %s) c",
         (
             app,
@@ -181,7 +183,9 @@ async def claim(
         binary=True,
         prepare=True,
     )
-    return [Row(*row) for row in await cursor.fetchall()]
+    columns = await cursor.fetchone()
+    assert columns is not None  # noqa: S101  an aggregate without groups has one row
+    return list(map(Row, *columns)) if columns[0] is not None else []
 
 
 async def begin(conn: Connection, app: str, worker: int, lease: int) -> set[int] | None:
