@@ -79,11 +79,6 @@ class Reading:
     def blocks(self) -> int:
         return sum(one.blocks for one in self.tables.values())
 
-    def nodes(self) -> Iterator[dict[str, Any]]:
-        """Every node of every plan, each with those under it."""
-        for plan in self.plans:
-            yield from _nodes(plan["Plan"])
-
     def __str__(self) -> str:
         lines = [
             f"{table}: {read.scanned} rows scanned, index entries {read.entries}, {read.blocks} blocks"
@@ -151,22 +146,16 @@ def _lines(node: dict[str, Any], depth: int) -> Iterator[str]:
         "    " * depth
         + " ".join(filter(None, what))
         + f" rows={node['Actual Rows'] * loops:g} of {node['Plan Rows']} expected, loops={loops}"
-        + f" removed={removed(node)} blocks={node.get('Shared Hit Blocks', 0) + node.get('Shared Read Blocks', 0)}"
+        + f" removed={_removed(node)} blocks={node.get('Shared Hit Blocks', 0) + node.get('Shared Read Blocks', 0)}"
     )
     for inner in node.get("Plans", []):
         yield from _lines(inner, depth + 1)
 
 
-def removed(node: dict[str, Any]) -> int:
+def _removed(node: dict[str, Any]) -> int:
     """Rows that a node read in vain."""
     each = sum(int(value) for key, value in node.items() if key.startswith("Rows Removed by"))
     return each * int(node["Actual Loops"])
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    for inner in node.get("Plans", []):
-        yield from _nodes(inner)
 
 
 async def _counters(conn: Connection) -> dict[tuple[str, str | None], tuple[int, int]]:
