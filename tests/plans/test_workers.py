@@ -60,7 +60,8 @@ async def claim_of_large(conn: Connection, _: Any) -> bool:
 
 
 async def claim_in_vain(conn: Connection, _: Any) -> Any:
-    return await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=["sql"], horizon=0.5, begin=True)
+    rows = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=["sql"], horizon=0.5, begin=True)
+    return not rows
 
 
 async def begins(conn: Connection, leased: tuple[int, list[store.Row]]) -> bool:
