@@ -33,7 +33,7 @@ from worker.lease import Lease
 from worker.store import Place
 
 PREFETCH_SECONDS = 0.1  # of work at the measured rate: covers a claim's round trip several times over
-PREFETCH_MOST = 6_000  # twice what is claimed at once: while half is executed, the other half is being fetched
+PREFETCH_MOST = 6_000  # three claims: while one is executed, the next is there and another is on its way
 CLAIM_MOST = 2_000  # runs at once: a claim's own 0.4 ms are then a tenth of what it costs
 EAGER_FIRST, EAGER_MOST, EAGER_FOR = 0.005, 0.05, 1.0  # seconds: polling right after there was work
 HINTS_MOST = 2  # since the last look; more are a stream

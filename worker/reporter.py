@@ -112,17 +112,19 @@ class Reporter:
         await asyncio.sleep(self._backoff.next())
 
     async def _send(self, conn: Connection, batch: Batch) -> None:
-        try:
-            if len(batch) == 1 or sum(len(reports) for _, reports in batch) > TOGETHER:
-                for lease, reports in batch:
-                    await self._finish(conn, lease, reports)
+        if len(batch) > 1 and sum(len(reports) for _, reports in batch) <= TOGETHER:
+            try:
+                async with conn.transaction():
+                    for lease, reports in batch:
+                        await self._finish(conn, lease, reports)
+            except UNSTORABLE:
+                pass  # and nothing of it counted: each lease on its own
+            else:
                 return
-            async with conn.transaction():
-                for lease, reports in batch:
-                    await self._finish(conn, lease, reports)
-        except UNSTORABLE:
-            # Something in the batch cannot be stored. One by one, so that its neighbours do not suffer for it.
-            for lease, reports in batch:
+        for lease, reports in batch:
+            try:
+                await self._finish(conn, lease, reports)
+            except UNSTORABLE:  # something in it: report by report, so that its neighbours do not suffer for it
                 for report in reports:
                     await self._finish_alone(conn, lease, report)
 
