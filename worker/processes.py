@@ -129,7 +129,9 @@ class Processes:
 
     def _connect(self) -> socket.socket:
         if self._guard is not None:
-            self._guard.poll()  # it was killed: reaped here, and replaced
+            # It was killed, and is replaced. Its socket closes an instant before it can be reaped: a look without a
+            # wait left a zombie, now and then.
+            self._guard.wait()
         ours, theirs = socket.socketpair()
         program = str(Path(__file__).with_name("guard.py"))
         with theirs:

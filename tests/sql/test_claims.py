@@ -148,7 +148,9 @@ def test_a_claim_behind_a_place_takes_what_comes_after_it_in_that_lane(db: psyco
     """
     assert column(db, behind, APP, worker, place) == [same_instant, later]
     assert column(db, behind, APP, worker, place) == []
-    assert claim(db, worker)[1] == [urgent, early, place, other]
+    whatever: LiteralString = "select c.id from scheduler.claim(%s, %s, p_limit => 9, p_priority => 0::smallint) c"
+    assert column(db, whatever, APP, worker) == [early, place, other], "of that priority, whatever the executor"
+    assert claim(db, worker)[1] == [urgent]
 
 
 def test_a_run_of_any_size_is_claimed_alone_if_need_be(db: psycopg.Connection) -> None:

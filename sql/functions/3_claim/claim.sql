@@ -54,7 +54,8 @@ begin
         union all
         (
             select l.priority, l.executor from scheduler.lanes(p_app, p_queue) l
-            where p_priority is null and l.run_at <= v_until and (p_executors is null or l.executor = any (p_executors))
+            where (p_priority is null or (p_executors is null and l.priority = p_priority)) and l.run_at <= v_until
+                and (p_executors is null or l.executor = any (p_executors))
             order by l.priority, l.run_at
         )
     loop
