@@ -20,8 +20,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextvars import copy_context
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from scheduler.errors import ConfigError
 from worker.context import Call, Context

@@ -207,7 +207,7 @@ class Claimer:
         self, conn: Connection, queue: Queue, after: Place | None, limit: int, *, begin: bool, ahead: bool
     ) -> int:
         started = time.monotonic()
-        rows = await store.claim(
+        claimed = await store.claim(
             conn,
             queue[0],
             self._worker,
@@ -218,28 +218,30 @@ class Claimer:
             begin=begin,
             after=after,
         )
-        if not ahead:  # before what is due later, something may be inserted yet
-            self._remember(queue, rows, started, from_head=after is None, is_full=len(rows) == limit)
-        if rows:
-            lease = Lease(*queue, rows[0].lease, rows, begun=begin)
+        took = time.monotonic() - started
+        taken = 0 if claimed is None else len(claimed.rows)
+        if claimed is not None:
+            lease = Lease(*queue, claimed.lease, claimed.rows, begun=begin)
             self._leases[lease.id] = lease
             self._dispatcher.accept(lease)
             self._worked_at = time.monotonic()
-        return len(rows)
+        if not ahead:  # before what is due later, something may be inserted yet
+            place = None if claimed is None else claimed.place
+            self._remember(queue, place, taken, took, from_head=after is None, is_full=taken == limit)
+        return taken
 
     def _remember(
-        self, queue: Queue, rows: Sequence[store.Row], started: float, *, from_head: bool, is_full: bool
+        self, queue: Queue, place: Place | None, taken: int, took: float, *, from_head: bool, is_full: bool
     ) -> None:
         drain = self._drains.get(queue)
-        place = Place(rows[-1].priority, rows[-1].executor, rows[-1].run_at, rows[-1].id) if rows else None
         if drain is not None and place is not None:
             drain.place = place
         if not from_head:
             return
         self._again.pop(queue, None)
         now = time.monotonic()
-        usual = CLAIM_COST[0] + CLAIM_COST[1] * len(rows)
-        pause = min(HEAD_PAUSE_MOST, max(0.0, now - started - usual) / HEAD_SHARE)
+        usual = CLAIM_COST[0] + CLAIM_COST[1] * taken
+        pause = min(HEAD_PAUSE_MOST, max(0.0, took - usual) / HEAD_SHARE)
         if drain is not None:
             drain.looked_at, drain.pause = now, pause
         elif place is not None:

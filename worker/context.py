@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from worker.outcome import clean
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct, eq=False):
     """Everything an executor may know about one attempt. Times are seconds since the epoch by the database's clock, and
     datetimes under the names that rows have; few executors look at those, so they are made when asked for.
     """

@@ -3,58 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
+
+import msgspec
 
 from worker.store import Report, Row
 
 Ending = Literal["timeout", "cancel", "release", "abandon"]
 
-_scan: Callable[[str, int], tuple[dict[str, Any], int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_read: Callable[[str], dict[str, Any]] = msgspec.json.decode
 
 
-class Held:
+class Held(msgspec.Struct, eq=False):
     """One claimed run. `ending` says why its task is being stopped, if it is: by whom the CancelledError was meant."""
 
-    __slots__ = (
-        "alarm",
-        "deadline",
-        "due_since",
-        "ending",
-        "forsaken",
-        "lease",
-        "row",
-        "spec",
-        "started_at",
-        "task",
-        "timeout",
-    )
-
-    def __init__(self, lease: Lease, row: Row) -> None:
-        self.lease = lease
-        self.row = row
-        self.spec: dict[str, Any] | None = None  # parsed when it starts; None afterwards: it cannot be
-        self.task: asyncio.Task[None] | None = None
-        self.alarm: asyncio.TimerHandle | None = None  # what follows when it does not stop
-        self.due_since: float | None = None  # it could have started since then, had a slot been free
-        self.started_at: float | None = None
-        self.timeout = 0.0  # seconds, known once it starts
-        self.deadline = math.inf  # on the monotonic clock
-        self.ending: Ending | None = None
-        self.forsaken = False  # it did not let itself be stopped, and is no longer waited for
+    lease: Lease
+    row: Row
+    spec: dict[str, Any] | None = None  # parsed when it starts; None afterwards: it cannot be
+    task: asyncio.Task[None] | None = None
+    alarm: asyncio.TimerHandle | None = None  # what follows when it does not stop
+    due_since: float | None = None  # it could have started since then, had a slot been free
+    started_at: float | None = None
+    timeout: float = 0.0  # seconds, known once it starts
+    deadline: float = math.inf  # on the monotonic clock
+    ending: Ending | None = None
+    forsaken: bool = False  # it did not let itself be stopped, and is no longer waited for
 
     def parse(self) -> None:
-        """Read the spec. It stays None for JSON that PostgreSQL takes and Python does not: an integer of 5,000 digits,
+        """Read the spec. It stays None for JSON that PostgreSQL takes and Python does not: a number of 5,000 digits,
         nesting beyond the stack.
 
-        The standard library's scanner and not orjson, which makes floats of integers over 64 bits without a word.
-        Called as jsonb's text allows, without a search for white space around it, it takes 0.5 us and not 1.4.
+        By msgspec, in 0.39 us where the standard library takes 0.87; orjson would make floats of integers over 64 bits
+        without a word.
         """
         try:
-            self.spec, _ = _scan(self.row.spec, 0)
-        except (ValueError, RecursionError, StopIteration):
+            self.spec = _read(self.row.spec)
+        except (ValueError, RecursionError):
             self.spec = None
 
 

@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from msgspec import Struct
+
 try:
     import orjson
 except ImportError:  # the `speed` extra
@@ -30,13 +32,11 @@ RETRY_LIMIT = timedelta(days=3650)  # further out is a mistake in units, and 10*
 _OURS = str(Path(__file__).parent)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(Struct, frozen=True):
     result: Any = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """`retry_after` (seconds) replaces the backoff; `final` means that another attempt cannot end otherwise."""
 
     error: str
@@ -45,13 +45,11 @@ class Failed:
     final: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True):
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(Struct, frozen=True):
     """The process that ran it died, as a worker would: a lost attempt, not an answer of the task."""
 
     error: str

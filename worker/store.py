@@ -7,21 +7,22 @@ costs no conversion that nobody needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from scheduler.link import Connection
 from worker.instants import Instants
 
 
-@dataclass(slots=True)
-class Row:
+class Row(Struct, eq=False, gc=False):
     """A claimed run, to be read only. `attempt` counts this try; `timeout` is in seconds.
 
     Nothing in it fails to load: a row whose year 12000 or whose integer of 5,000 digits Python refuses would otherwise
     fail the whole claim, again and again, and nothing of its queue would run any more.
-    (Not frozen: that takes 1.1 us to make instead of 0.2, and 120,000 of them are made in a second.)
+    (A struct, which takes 0.12 us to make where a dataclass takes 0.39, and 120,000 of them are made in a second. The
+    garbage collector need not look at it: there is nothing in it that could lead back to it.)
     """
 
     id: int
@@ -34,8 +35,6 @@ class Row:
     timeout: float | None
     max_attempts: int
     lost: int
-    priority: int
-    lease: int
 
 
 class Place(NamedTuple):
@@ -47,8 +46,17 @@ class Place(NamedTuple):
     id: int
 
 
-@dataclass(slots=True)
-class Report:
+class Claimed(NamedTuple):
+    """What a claim took: the number of the lease, its runs in the order in which they should start, and the last one's
+    place.
+    """
+
+    lease: int
+    rows: list[Row]
+    place: Place
+
+
+class Report(Struct, gc=False):
     """How one attempt ended, in the words of `scheduler.finish`."""
 
     run_id: int
@@ -61,8 +69,7 @@ class Report:
     max_attempts: int | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class Line:
+class Line(Struct, gc=False):
     """One line that a run wrote."""
 
     app: str
@@ -155,8 +162,8 @@ async def claim(
     horizon: float,
     begin: bool,
     after: Place | None = None,
-) -> list[Row]:
-    """The runs of a new lease in the order in which they should start; none when nothing was due.
+) -> Claimed | None:
+    """A new lease; None when nothing was due.
 
     `after`: look only behind that place, in its lane.
     """
@@ -166,7 +173,7 @@ async def claim(
         "select array_agg(c.id), array_agg(c.executor), array_agg(c.spec::text), array_agg(c.attempt),"
         " array_agg(date_part('epoch', c.run_at)), array_agg(date_part('epoch', c.scheduled_at)), array_agg(c.job),"
         " array_agg(date_part('epoch', c.timeout)), array_agg(c.max_attempts), array_agg(c.lost),"
-        " array_agg(c.priority), array_agg(c.lease)"
+        " (array_agg(c.priority))[count(*)::integer], max(c.lease)"
         " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s, %s, to_timestamp(%s::float8), %s) c",
         (
             app,
@@ -185,7 +192,11 @@ async def claim(
     )
     columns = await cursor.fetchone()
     assert columns is not None  # noqa: S101  an aggregate without groups has one row
-    return list(map(Row, *columns)) if columns[0] is not None else []
+    *arrays, priority, lease = columns
+    if lease is None:
+        return None
+    rows = list(map(Row, *arrays))
+    return Claimed(lease, rows, Place(priority, rows[-1].executor, rows[-1].run_at, rows[-1].id))
 
 
 async def begin(conn: Connection, app: str, worker: int, lease: int) -> set[int] | None:

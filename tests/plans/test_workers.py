@@ -23,23 +23,23 @@ LARGE = 10  # specs of 400,000 bytes in 4 MiB
 
 async def claimed(
     conn: Connection, *, queue: str = QUEUE, begin: bool = True, after: store.Place | None = None
-) -> tuple[int, list[store.Row]]:
-    rows = await store.claim(
+) -> store.Claimed:
+    claimed = await store.claim(
         conn, APP, WORKER, queue, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=begin, after=after
     )
-    assert len(rows) == BATCH
-    return rows[0].lease, rows
+    assert claimed is not None
+    assert len(claimed.rows) == BATCH
+    return claimed
 
 
-async def prefetched(conn: Connection) -> tuple[int, list[store.Row]]:
+async def prefetched(conn: Connection) -> store.Claimed:
     """Of another queue than claims are measured in: what a test gives back and takes back stays in the index, dead."""
     return await claimed(conn, queue="bulk", begin=False)
 
 
 async def place(conn: Connection) -> store.Place:
     """Where a claim ended."""
-    last = (await claimed(conn))[1][-1]
-    return store.Place(last.priority, last.executor, last.run_at, last.id)
+    return (await claimed(conn)).place
 
 
 async def large_specs(conn: Connection) -> None:
@@ -55,8 +55,8 @@ async def large_specs(conn: Connection) -> None:
 
 
 async def claim_of_large(conn: Connection, _: Any) -> bool:
-    rows = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=True)
-    return len(rows) == LARGE
+    claimed = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=True)
+    return claimed is not None and len(claimed.rows) == LARGE
 
 
 async def claim_in_vain(conn: Connection, _: Any) -> Any:
