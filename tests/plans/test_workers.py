@@ -60,22 +60,22 @@ async def claim_of_large(conn: Connection, _: Any) -> bool:
 
 
 async def claim_in_vain(conn: Connection, _: Any) -> Any:
-    rows = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=["sql"], horizon=0.5, begin=True)
-    return not rows
+    claimed = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=["sql"], horizon=0.5, begin=True)
+    return claimed is None
 
 
-async def begins(conn: Connection, leased: tuple[int, list[store.Row]]) -> bool:
+async def begins(conn: Connection, leased: store.Claimed) -> bool:
     return await store.begin(conn, APP, WORKER, leased[0]) is not None
 
 
-async def all_succeeded(conn: Connection, leased: tuple[int, list[store.Row]]) -> int:
-    lease, rows = leased
+async def all_succeeded(conn: Connection, leased: store.Claimed) -> int:
+    lease, rows, _ = leased
     reports = [store.Report(row.id, "succeeded", row.run_at, row.run_at) for row in rows]
     return await store.finish_all(conn, APP, WORKER, lease, reports)
 
 
-async def report(conn: Connection, leased: tuple[int, list[store.Row]], outcome: str, runs: int = BATCH) -> int:
-    lease, rows = leased
+async def report(conn: Connection, leased: store.Claimed, outcome: str, runs: int = BATCH) -> int:
+    lease, rows, _ = leased
     error = None if outcome == "succeeded" else "ValueError: 7"
     reports = [store.Report(row.id, outcome, row.run_at, row.run_at, error=error) for row in rows[:runs]]
     return await store.finish(conn, APP, WORKER, lease, reports)
