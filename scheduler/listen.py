@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 import psycopg
-from psycopg import sql
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
 
 from scheduler import db
 from scheduler.errors import SchedulerError
@@ -54,6 +55,7 @@ class Listener:
 
     async def _listen(self, backoff: db.Backoff) -> None:
         conn = await db.connect_forever(self._dsn, name=self._name)
+        conn.add_notify_handler(lambda notify: self._heard(notify.channel, notify.payload))
         try:
             for channel in self._channels:
                 await conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
@@ -61,9 +63,36 @@ class Listener:
             backoff.reset()
             self._connected()
             while True:
-                async for notify in conn.notifies(timeout=PROBE):
-                    self._heard(notify.channel, notify.payload)
+                await self._hear(conn, PROBE)
                 async with asyncio.timeout(PROBE):
                     await conn.execute("select 1")
         finally:
             await conn.close()
+
+    async def _hear(self, conn: AsyncConnection[TupleRow], seconds: float) -> None:
+        """Listen for so long. OperationalError when the connection is lost.
+
+        The event loop's reader calls libpq at once. psycopg's own generator of notifications wakes a task for each: with
+        the yield to what was claimed, a run on an idle worker started after 1.9 ms instead of 1.5.
+        """
+        loop = asyncio.get_running_loop()
+        lost: asyncio.Future[None] = loop.create_future()
+
+        def read() -> None:
+            try:
+                conn.pgconn.consume_input()
+                while (notify := conn.pgconn.notifies()) is not None:
+                    self._heard(notify.relname.decode(), notify.extra.decode())
+            except psycopg.Error as error:
+                if not lost.done():
+                    lost.set_exception(error)
+
+        loop.add_reader(conn.fileno(), read)
+        try:
+            read()  # what came together with the answer to another statement
+            async with asyncio.timeout(seconds):
+                await lost
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(conn.fileno())

@@ -18,6 +18,7 @@ several, polling every 5 ms does as well, and inserts need not notify.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ class Claimer:
     async def _claim(self, conn: Connection, app: str, queue: str) -> int:
         free = min(self._dispatcher.free(queue), CLAIM_MOST)
         taken = await self._ask(conn, (app, queue), free, begin=True) if free > 0 else 0
+        if taken:
+            await asyncio.sleep(0)  # it starts before the next statement is written, 0.25 ms earlier
         if taken < free:
             room = self._waiting_most - self._dispatcher.waiting
             if self._settings.horizon > 0 and room > 0:
