@@ -102,10 +102,10 @@ _HELD: LiteralString = """
 """
 _QUEUES: LiteralString = """
     , of_job (app, queue) as (
-        (select j.app, j.queue from scheduler.job j order by j.app, j.queue limit 1)
+        (select j.app, j.queue from scheduler.job j where j.queue >= '' order by j.app, j.queue limit 1)
         union all
         select n.app, n.queue from of_job o cross join lateral (
-            select j.app, j.queue from scheduler.job j where (j.app, j.queue) > (o.app, o.queue)
+            select j.app, j.queue from scheduler.job j where j.queue >= '' and (j.app, j.queue) > (o.app, o.queue)
             order by j.app, j.queue limit 1
         ) n
     ), held (app, queue, running) as (

@@ -60,8 +60,10 @@ create table scheduler.job (
     constraint ends_after_it_starts check (ends_at >= starts_at)
 );
 
--- For the list of queues, which read 100,000 jobs to find a hundred queues.
-create index job_queue on scheduler.job (app, queue);
+-- For the list of queues, which read 100,000 jobs to find a hundred queues. Every queue is >= ''; who does not say so
+-- cannot use this index, and looks a job up by its key. Otherwise, while there are no statistics, it is taken as the
+-- smaller one: each look-up then read all jobs of the app, and 2,000 of 100,000 new ones were not planned after 10 s.
+create index job_queue on scheduler.job (app, queue) where queue >= '';
 
 create table scheduler.job_schedule (
     app       text        not null,

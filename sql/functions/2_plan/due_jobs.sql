@@ -11,6 +11,7 @@ language sql stable
 -- then costs so much by the estimate that it would be compiled, for 100 ms, if jit were not off as well.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 as $$
     -- A page of p_limit jobs, earliest first: those whose next instant lies before now + p_ahead, and the deferred ones

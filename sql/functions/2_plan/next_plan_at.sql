@@ -2,6 +2,7 @@ create or replace function scheduler.next_plan_at(p_ahead interval) returns inte
 language sql stable
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 as $$
     -- How long until a job that is not deferred has an instant within p_ahead. Zero or less: one has now, or is a new

@@ -4,6 +4,7 @@ create or replace function scheduler.take_stock(
 language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_sort = off
 set jit = off
 as $$
 begin

@@ -1,7 +1,14 @@
 create or replace function scheduler.next_due(
     p_apps text[] default null, p_queues text[] default null, p_executors text[] default null
 ) returns table (app text, queue text, due_in interval)
-language sql stable as $$
+language sql stable
+-- Reads by key whatever the statistics say; nor is it merged into the caller's statement, whose plan is kept. Without
+-- these it took 20 to 105 ms with 100,000 runs about to be due, in which their worker claimed nothing; with them 1.5.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
     -- The queues that hold runs which a worker of these apps, queues and executors (null: all) could execute, and how
     -- long until the earliest of each is due; negative: it is late. One index probe per lane, so that it may be asked
     -- every second over millions of rows. Paused apps are left out, and so are runs that wait for their job.
