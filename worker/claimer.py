@@ -39,6 +39,7 @@ CLAIM_MOST = 2_000  # runs at once: a claim's own 0.4 ms are then a tenth of wha
 EAGER_FIRST, EAGER_MOST, EAGER_FOR = 0.005, 0.05, 1.0  # seconds: polling right after there was work
 HINTS_MOST = 2  # since the last look; more are a stream
 DEAF = 0.5  # seconds without hints after a stream of them that brought this worker nothing to do
+OVERDUE_LOOKS = 10  # in a poll floor: each goes through all that is held, 4 % of a busy worker's time at every claim
 RECONCILE = 2.0  # seconds between two comparisons of what we hold with what the database says we hold
 WAITING_FACTOR = 4  # at most so many times the slots are held for an instant to come
 HEAD_EVERY = 0.1  # seconds between two looks from the head of a queue that is being drained …
@@ -98,6 +99,7 @@ class Claimer:
         self._deaf_until = 0.0
         self._eager = EAGER_MOST
         self._worked_at = self._looked_at = self._reconciled_at = self._measured_at = time.monotonic()
+        self._looked_for_overdue_at = 0.0
         self._next_due = 0.0
         self._measured = 0
         self._rate = 0.0
@@ -258,7 +260,7 @@ class Claimer:
             return 0.0
         if self._hungry:
             can_take = any(self._dispatcher.free(queue) > 0 for _, queue in self._hungry)
-            return 0.0 if can_take or self._prefetch() > self._dispatcher.ready else self._settings.poll
+            return 0.0 if can_take or self.wants_room else self._settings.poll
         floor = self._settings.poll if self._awaits else EAGER_MOST
         due = max(0.0, min(floor, self._next_due - now, *(at - now for at in self._again.values())))
         if taken:
@@ -285,7 +287,9 @@ class Claimer:
 
     async def _give_back_overdue(self, conn: Connection) -> None:
         """Others may have a slot for what has waited here for longer than the poll floor."""
-        if self._dispatcher.ready:
+        now = time.monotonic()
+        if self._dispatcher.ready and now - self._looked_for_overdue_at >= self._settings.poll / OVERDUE_LOOKS:
+            self._looked_for_overdue_at = now
             for held in self._dispatcher.take_back(overdue=self._settings.poll):
                 self._back.setdefault(held.lease, []).append(held.row.id)
         for lease in list(self._back):

@@ -47,7 +47,20 @@ class Held(msgspec.Struct, eq=False):
 class Lease:
     """A claimed batch. Its id is the fence of each of its runs."""
 
-    __slots__ = ("app", "beginning", "begun", "dirty_since", "id", "open", "order", "queue", "reports", "unanswered")
+    __slots__ = (
+        "app",
+        "beginning",
+        "begun",
+        "dirty_since",
+        "id",
+        "looks",
+        "open",
+        "order",
+        "queue",
+        "reports",
+        "seen",
+        "unanswered",
+    )
 
     def __init__(self, app: str, queue: str, number: int, rows: Iterable[Row], *, begun: bool) -> None:
         self.app = app
@@ -58,7 +71,9 @@ class Lease:
         self.open = {row.id: Held(self, row) for row in rows}
         self.order = list(self.open)  # all its runs, as they were claimed
         self.reports: list[Report] = []  # ended, not yet on their way to the database
-        self.dirty_since = 0.0  # when the first of these reports was added, on the event loop's clock
+        self.dirty_since = 0.0  # when the first of these reports was added, or looked at last; the event loop's clock
+        self.seen = 0  # how many of these reports there were when they were looked at last …
+        self.looks = 0  # … and how often they were
         self.unanswered = 0  # reports that the database has not answered yet, on their way or not
 
     @property
