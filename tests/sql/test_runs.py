@@ -89,6 +89,24 @@ def test_a_run_at_the_end_or_the_beginning_of_time_is_refused_by_enqueue_too(db:
             db.execute("select scheduler.enqueue(%s, 'python', run_at => %s)", [APP, instant])
 
 
+def test_only_a_run_of_the_planner_waits_until_infinity_and_none_is_due_since_minus_infinity(
+    db: psycopg.Connection,
+) -> None:
+    add_run(db, run_at="infinity", scheduled_at="2030-01-01T12:00:00+00:00")
+    with pytest.raises(CheckViolation, match="run_at_is_finite"):
+        add_run(db, run_at="-infinity", scheduled_at="2030-01-01T12:00:00+00:00")
+    add_run(db, executor="sql", run_at="2030-01-01T12:00:00+00:00")
+    for instant in ("infinity", "-infinity"):
+        with pytest.raises(CheckViolation, match="run_at_is_finite"):
+            db.execute("update scheduler.run set run_at = %s where executor = 'sql'", [instant])
+        with (
+            pytest.raises(CheckViolation, match="run_at_is_finite"),
+            db.cursor() as cursor,
+            cursor.copy("copy scheduler.run (executor, run_at) from stdin") as copy,
+        ):
+            copy.write_row(("python", instant))
+
+
 def test_a_nul_in_a_spec_is_refused(db: psycopg.Connection) -> None:
     with pytest.raises(UntranslatableCharacter):
         db.execute("insert into scheduler.run (executor, spec) values ('python', %s)", ['{"text": "\\u0000"}'])

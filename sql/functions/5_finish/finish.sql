@@ -132,7 +132,7 @@ begin
         return 0;
     end if;
     perform scheduler.close_runs(p_app, p_lease, v_ended);
-    -- A job's next run may have waited for this one. One notifier at a time, as in wake_workers.
+    -- A job's next run may have waited for this one. One notifier at a time: the planner needs no more.
     if v_jobs and pg_try_advisory_xact_lock(7716802) then
         perform pg_notify('scheduler_job', '');
     end if;
