@@ -153,6 +153,27 @@ def test_a_claim_behind_a_place_takes_what_comes_after_it_in_that_lane(db: psyco
     assert claim(db, worker)[1] == [urgent]
 
 
+def test_a_claim_behind_a_place_does_not_walk_over_what_was_claimed_before_it(db: psycopg.Connection) -> None:
+    """Claimed rows stay in the index while any snapshot is older, here that of the transaction itself."""
+    fetched: LiteralString = "select pg_stat_get_xact_blocks_fetched('scheduler.run_due'::regclass)"
+    behind: LiteralString = """
+        select count(*) from scheduler.run p, scheduler.claim(%s, %s, p_limit => 5, p_executors => '{python}',
+            p_priority => 0::smallint, p_after_at => p.run_at, p_after_id => p.id - 1) c
+        where p.id = %s
+    """
+    worker = add_worker(db)
+    with db.transaction():
+        db.execute(BACKLOG, [APP, "python", 0, "-1 s", 3_000])
+        claim(db, worker, 2_990)
+        first = one(db, "select min(id) from scheduler.run")
+        before = one(db, fetched)
+        assert one(db, behind, APP, worker, first) == 5
+        straight = one(db, fetched) - before
+        claim(db, worker, 5)
+        from_the_head = one(db, fetched) - before - straight
+    assert straight * 3 < from_the_head
+
+
 def test_a_run_of_any_size_is_claimed_alone_if_need_be(db: psycopg.Connection) -> None:
     big = [add_run(db, spec={"text": "x" * 1_048_000}, priority=number) for number in range(5)]
     assert claim(db, add_worker(db))[1] == big[:4]

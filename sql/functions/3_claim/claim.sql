@@ -54,8 +54,10 @@ begin
         union all
         (
             select l.priority, l.executor from scheduler.lanes(p_app, p_queue) l
-            where (p_priority is null or (p_executors is null and l.priority = p_priority)) and l.run_at <= v_until
-                and (p_executors is null or l.executor = any (p_executors))
+            -- The first condition names no column, so where it is false nothing is looked for: behind a place, a look for
+            -- lanes would walk over all that was claimed before it, under an old snapshot 80 ms for each claim.
+            where (p_priority is null or p_executors is null) and (p_priority is null or l.priority = p_priority)
+                and l.run_at <= v_until and (p_executors is null or l.executor = any (p_executors))
             order by l.priority, l.run_at
         )
     loop
