@@ -111,6 +111,15 @@ async def register_worker(
     return int(row[0])
 
 
+async def clock(conn: Connection) -> datetime:
+    """The database's time."""
+    cursor = await conn.execute("select scheduler.clock()")
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101  a select without from has one row
+    now: datetime = row[0]
+    return now
+
+
 async def heartbeat(conn: Connection, worker: int) -> tuple[datetime, list[int]]:
     """The database's time, and the runs whose cancellation was asked for. JS004: the worker was declared dead."""
     cursor = await conn.execute("select h.now, h.cancels from scheduler.heartbeat(%s) h", (worker,))
