@@ -77,6 +77,7 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         lost: asyncio.Future[None] = loop.create_future()
+        wire = conn.fileno()  # a connection that was lost does not tell any more
 
         def read() -> None:
             try:
@@ -84,10 +85,11 @@ class Listener:
                 while (notify := conn.pgconn.notifies()) is not None:
                     self._heard(notify.relname.decode(), notify.extra.decode())
             except psycopg.Error as error:
+                loop.remove_reader(wire)  # now: the socket is closed, and the next one to be opened gets its number
                 if not lost.done():
                     lost.set_exception(error)
 
-        loop.add_reader(conn.fileno(), read)
+        loop.add_reader(wire, read)
         try:
             read()  # what came together with the answer to another statement
             async with asyncio.timeout(seconds):
@@ -95,4 +97,5 @@ class Listener:
         except TimeoutError:
             pass
         finally:
-            loop.remove_reader(conn.fileno())
+            if not lost.done() or lost.cancelled():  # otherwise `read` did it
+                loop.remove_reader(wire)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import psycopg
 import pytest
+import uvloop
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from scheduler import db as database
 from scheduler.errors import ConfigError
+from scheduler.listen import Listener
 
 SETTINGS = """
     select current_setting('application_name'), current_setting('statement_timeout'),
@@ -62,3 +65,34 @@ async def test_a_service_waits_for_its_database_to_come_back(
         await admin.execute(SQL("alter database {} allow_connections true").format(name))
     async with await waiting as conn:
         assert await (await conn.execute("select 1")).fetchone() == (1,)
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_listener_that_lost_its_connection_hears_again(
+    dsn: str, db: psycopg.Connection, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The new socket gets the number of the old one, and must not inherit what the event loop knew of it."""
+
+    async def main() -> None:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        connected: asyncio.Queue[None] = asyncio.Queue()
+        listener = Listener(
+            dsn,
+            ["greetings"],
+            name="test",
+            heard=lambda _, payload: heard.put_nowait(payload),
+            connected=lambda: connected.put_nowait(None),
+        )
+        listening = asyncio.create_task(listener.run())
+        for number in range(3):
+            await asyncio.wait_for(connected.get(), 30)
+            db.execute("select pg_notify('greetings', %s)", [str(number)])
+            assert await asyncio.wait_for(heard.get(), 4) == str(number), "before the connection is probed"
+            db.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'walclock test'"
+            )
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
