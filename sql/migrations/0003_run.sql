@@ -32,17 +32,18 @@ create domain scheduler.run_retry_max_delay as interval
 create domain scheduler.run_unique_key as text
     constraint unique_key_is_1_to_500_characters check (length(value) between 1 and 500);
 
+-- Numbers and instants first, then text: between texts each one is aligned to 8 bytes, which cost 12 of a plain run's 340.
 create table scheduler.run (
-    app             scheduler.run_app             not null default 'default',
-    queue           scheduler.run_queue           not null default 'default',
     id              bigint                        not null default nextval('scheduler.run_id'),
-    executor        scheduler.run_executor        not null,
-    spec            scheduler.run_spec            not null default '{}',
     run_at          timestamptz                   not null default now(),  -- when it may start; moves with backoff; infinity: waits for the job's previous run
     priority        smallint                      not null default 0,      -- lower first; negative is allowed
     attempt         smallint                      not null default 0,      -- attempts used so far
     max_attempts    scheduler.run_max_attempts    not null default 3,
     lost            smallint                      not null default 0,      -- attempts lost in a row, with the worker that ran them
+    app             scheduler.run_app             not null default 'default',
+    queue           scheduler.run_queue           not null default 'default',
+    executor        scheduler.run_executor        not null,
+    spec            scheduler.run_spec            not null default '{}',
     timeout         scheduler.run_timeout,                                 -- null: the task's, else 1 hour
     retry_delay     scheduler.run_retry_delay,                             -- null: 5 seconds
     retry_max_delay scheduler.run_retry_max_delay,                         -- null: 1 hour

@@ -36,7 +36,7 @@ begin
             coalesce(r.started_at, v_lease.begun_at, v_now), coalesce(r.finished_at, v_now), p_worker, p_lease,
             r.unique_key, r.tags
         from rows from (unnest(v_lease.runs), unnest(p_started_at), unnest(p_finished_at)) as r (
-            app, queue, id, executor, spec, run_at, priority, attempt, max_attempts, lost, timeout, retry_delay,
+            id, run_at, priority, attempt, max_attempts, lost, app, queue, executor, spec, timeout, retry_delay,
             retry_max_delay, job, scheduled_at, unique_key, tags, started_at, finished_at
         )
         where r.id is not null;
