@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.clock import Clock
 from tests.support.jobs import (
+    APP,
     NOON,
     FakeWorker,
     fires,
@@ -47,18 +48,38 @@ async def test_a_coalesced_instant_names_the_run_it_went_into(dsn: str, db: psyc
     assert rows == db.execute("select id from scheduler.run").fetchall()
 
 
-async def test_after_an_outage_of_an_hour_each_of_many_jobs_runs_once(
+async def test_after_an_outage_of_an_hour_ten_thousand_minute_jobs_run_once_each_or_all_within_their_cap(
     dsn: str, db: psycopg.Connection, clock: Clock
 ) -> None:
-    for number in range(300):
-        schedule(db, f"job {number}", f"{number % 60} * * * *" if number % 2 else "* * * * *")
+    db.execute(
+        """
+        insert into scheduler.job (app, name, schedule, executor, misfire, misfire_limit, overlap)
+        select %s, 'job ' || i, '* * * * *', 'python', case when i <= 500 then 'all' else 'one' end, 20, 'allow'
+        from generate_series(1, 10000) i
+        """,
+        [APP],
+    )
     await plan_once(dsn)
     clock.advance(3_630)
     while await plan_once(dsn) == 0:
         pass
-    assert db.execute("select count(*), count(distinct job) from scheduler.run").fetchall() == [(300, 300)]
-    ledger = db.execute("select outcome, count(*) from scheduler.fire group by outcome order by 1").fetchall()
-    assert ledger == [("coalesced", 150 * 59), ("planned", 300)]
+    ledger = db.execute(
+        """
+        select j.misfire, f.outcome, count(*), count(distinct f.job), count(distinct f.scheduled_at), count(f.run_id)
+        from scheduler.fire f
+        join scheduler.job j on j.app = f.app and j.name = f.job
+        group by j.misfire, f.outcome
+        order by j.misfire, f.outcome
+        """
+    ).fetchall()
+    assert ledger == [
+        ("all", "missed", 500 * 40, 500, 40, 0),
+        ("all", "planned", 500 * 20, 500, 20, 500 * 20),
+        ("one", "coalesced", 9_500 * 59, 9_500, 59, 9_500 * 59),
+        ("one", "planned", 9_500, 9_500, 1, 9_500),
+    ]
+    planned = "select count(*), count(distinct (job, scheduled_at)) from scheduler.run"
+    assert db.execute(planned).fetchone() == (9_500 + 500 * 20, 9_500 + 500 * 20)
 
 
 async def test_instants_older_than_the_grace_are_missed_and_say_so(
