@@ -1,4 +1,8 @@
-"""A fleet of worker processes on the test's own database."""
+"""A fleet of worker processes on the test's own database.
+
+With SCHEDULER_TEST_POOLER=pgbouncer all processes reach it through PgBouncer in transaction mode and have its own DSN for
+the listener; with SCHEDULER_TEST_POOLER=polling they have no such DSN. What a test itself asks goes to PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,30 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support.database import Databases
 from tests.support.fleet import Fleet
+from tests.support.pooler import pooler
+
+POOLER = os.environ.get("SCHEDULER_TEST_POOLER", "")
+
+
+@pytest.fixture(scope="session")
+def pooled_server(databases: Databases) -> Iterator[str]:
+    """A DSN that leads through PgBouncer to any database of the test run's server."""
+    with pooler(databases.server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def dsn(direct_dsn: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if not POOLER:
+        return direct_dsn
+    assert POOLER in ("pgbouncer", "polling"), f"SCHEDULER_TEST_POOLER={POOLER}"
+    if POOLER == "pgbouncer":
+        monkeypatch.setenv("SCHEDULER_LISTEN_DSN", direct_dsn)
+    return make_conninfo(request.getfixturevalue("pooled_server"), dbname=conninfo_to_dict(direct_dsn)["dbname"])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from scheduler.config import Settings
+from scheduler.config import Settings, resolve_listen_dsn
 from scheduler.errors import ConfigError, SchemaError
 from scheduler.service import Server
 from tests.conftest import Connect
@@ -23,7 +23,7 @@ PATIENCE = 20.0
 
 @asynccontextmanager
 async def running(dsn: str, settings: Settings = QUICK, *, label: str = "s1") -> AsyncIterator[Server]:
-    server = Server(dsn, settings, label=label, address="http://s1")
+    server = Server(dsn, settings, label=label, address="http://s1", listen_dsn=resolve_listen_dsn())
     stopping = asyncio.Event()
     task = asyncio.create_task(server.run(stopping))
     try:

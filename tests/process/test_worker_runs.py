@@ -72,7 +72,7 @@ def test_a_worker_whose_wish_for_hints_was_lost_finds_its_runs_by_polling(fleet:
     fleet.start()
     for _ in range(3):
         wait_until(lambda: fleet.scalar(AWAITING) > 0)
-        assert fleet.terminate("claims") == 1  # the wish goes with the connection that made it
+        assert fleet.terminate("worker listener") == 1  # the wish goes with the connection that hears
         fleet.wait_for(fleet.insert("note"))
 
 

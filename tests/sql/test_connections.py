@@ -24,13 +24,13 @@ SETTINGS = """
 async def test_a_connection_has_a_name_timeouts_and_utc(dsn: str) -> None:
     async with await database.connect(dsn, name="planner", statement_timeout=2.5) as conn:
         assert conn.autocommit
-        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock planner", "2500ms", "2500ms", "UTC")
+        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock planner", "2375ms", "2500ms", "UTC")
 
 
 async def test_a_pooled_connection_is_set_like_any_other(dsn: str) -> None:
     async with database.pool(dsn, name="http", size=2) as pool, pool.connection() as conn:
         assert conn.autocommit
-        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock http", "10s", "10s", "UTC")
+        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock http", "9500ms", "10s", "UTC")
 
 
 @pytest.mark.parametrize(
