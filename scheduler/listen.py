@@ -4,8 +4,8 @@ A lost LISTEN is silent, so the order is: LISTEN, then tell the owner to look, t
 connection is probed. Losing every notification costs the poll floor, never work.
 
 Behind a pooler in transaction mode there is nothing to listen to: a LISTEN stays with a backend that others use next.
-The listener finds out, says so once, and its owner polls. With a DSN of its own that leads to PostgreSQL itself, all the
-rest may go through the pooler.
+The listener finds out, says so once, and its owner polls. With a DSN of its own that leads to PostgreSQL itself, all
+the rest may go through the pooler.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class Listener:
             await conn.close()
 
     async def _is_shared(self, conn: Session) -> bool:
-        """Whether a second session meets the backend of this one: so they do in transaction mode, where each transaction
-        gets one that is free, and with most poolers the one that was let go last.
+        """Whether a second session meets the backend of this one, as in transaction mode, where each transaction gets
+        one that is free, with most poolers the one that was let go last.
         """
         async with await db.connect(self._dsn, name=self._name) as other:
             for _ in range(ROUNDS):

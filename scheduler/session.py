@@ -1,14 +1,14 @@
 """A session on PostgreSQL on which no wait is without an end, and which may lead through a pooler.
 
-Each statement is bounded twice. The server cancels it at its statement_timeout. Should no answer come at all, as out of a
-black hole, the socket is shut down a little later, and whoever waits gets an OperationalError at once. (Cancelling the
-wait does less: psycopg then asks the server to end the statement and waits for that answer, up to ten seconds more.
+Each statement is bounded twice. The server cancels it at its statement_timeout. Should no answer come at all, as out of
+a black hole, the socket is shut down a little later, and whoever waits gets an OperationalError at once. (Cancelling
+the wait does less: psycopg then asks the server to end the statement and waits for that answer, up to ten seconds more.
 Closing the socket does less, too: a loop that polls a closed one is not told.)
 
 Behind a pooler in transaction mode each transaction may meet another backend, so nothing may stay with a session: no
 settings, no advisory locks, no LISTEN, no prepared statements. The one sign of a pooler that all of them give: the
 process id that came when the connection was made is not that of the backend which answers. Then what we set travels
-with each transaction, local to it: with a single statement in one pipeline, which is one transaction and one round trip.
+with each transaction, local to it: with a single statement in one pipeline, one transaction and one round trip.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, LiteralString, Self
 
 import psycopg
@@ -47,24 +48,27 @@ _LOCALLY: LiteralString = """
 class Session(AsyncConnection[TupleRow]):
     """`is_pooled`: it leads through a pooler, and what is set for a session reaches others, or nobody.
     `is_fit`: False once the server refused a write, because it is a standby now.
+    `settings`: what is set for each statement, in milliseconds.
     """
 
     is_pooled = False
     is_fit = True
     _limit: float | None = OPENING
-    _settings: dict[str, str] = {}  # noqa: RUF012  replaced as a whole
+    settings: Mapping[str, str] = MappingProxyType({})
+    turn: asyncio.Lock
 
     async def settle(self, statement_timeout: float) -> None:
         """Set it up, as the first thing. `statement_timeout` is in seconds; 0 turns it off."""
-        self._settings = {
+        self.settings = {
             "statement": str(round(statement_timeout * SERVER_SHARE * 1000)),
             "idle": str(round(statement_timeout * 1000)),
         }
-        cursor = await self.execute(_SETTLE, {**self._settings, "pid": self.info.backend_pid})
+        cursor = await self.execute(_SETTLE, {**self.settings, "pid": self.info.backend_pid})
         row = await cursor.fetchone()
         self._limit = statement_timeout or None
         if row is not None and not row[0]:
             self.is_pooled = True
+            self.turn = asyncio.Lock()
             self.prepare_threshold = None  # also where `prepare` is asked for: PgBouncer knows them since 1.21 only
             self.cursor_factory = _PooledCursor
 
@@ -75,7 +79,7 @@ class Session(AsyncConnection[TupleRow]):
         is_outermost = self.info.transaction_status == TransactionStatus.IDLE
         async with super().transaction(savepoint_name, force_rollback) as transaction:
             if self.is_pooled and is_outermost:
-                await AsyncCursor(self).execute(_LOCALLY, self._settings)
+                await AsyncCursor(self).execute(_LOCALLY, self.settings)
             yield transaction
 
     async def wait(self, *args: Any, **options: Any) -> Any:
@@ -95,13 +99,21 @@ class Session(AsyncConnection[TupleRow]):
 class _PooledCursor(AsyncCursor[Any]):
     """Sends the settings along with each statement that is a transaction of its own."""
 
-    async def execute(self, query: Any, params: Any = None, *, prepare: bool | None = None, **options: Any) -> Self:
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         conn: Any = self.connection
-        if conn.info.transaction_status != TransactionStatus.IDLE:
-            return await super().execute(query, params, **options)
-        async with conn.pipeline():
-            await AsyncCursor(conn).execute(_LOCALLY, conn._settings)
-            return await super().execute(query, params, **options)
+        async with conn.turn:  # or two tasks that share the connection would share a pipeline
+            if conn.info.transaction_status != TransactionStatus.IDLE:
+                return await super().execute(query, params, **options)
+            try:
+                async with conn.pipeline():
+                    await AsyncCursor(conn).execute(_LOCALLY, conn.settings)
+                    await super().execute(query, params, **options)
+            except BaseException:
+                if conn.info.transaction_status != TransactionStatus.IDLE:
+                    # Broken off in the middle: it would refuse all that follows, as one that is busy.
+                    await conn.close()
+                raise
+            return self
 
 
 def sever(conn: AsyncConnection[Any]) -> None:

@@ -1,7 +1,8 @@
 """A fleet of worker processes on the test's own database.
 
-With SCHEDULER_TEST_POOLER=pgbouncer all processes reach it through PgBouncer in transaction mode and have its own DSN for
-the listener; with SCHEDULER_TEST_POOLER=polling they have no such DSN. What a test itself asks goes to PostgreSQL.
+With SCHEDULER_TEST_POOLER=pgbouncer all processes reach it through PgBouncer in transaction mode, and have a DSN of
+PostgreSQL itself for the listener; with SCHEDULER_TEST_POOLER=polling they have none. What a test itself asks goes to
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.support.fleet import Fleet
 from tests.support.pooler import pooler
 
 POOLER = os.environ.get("SCHEDULER_TEST_POOLER", "")
+collect_ignore = [] if POOLER else ["test_pooler.py"]
 
 
 @pytest.fixture(scope="session")

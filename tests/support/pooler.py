@@ -6,6 +6,7 @@ met by another soon.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -99,12 +100,8 @@ def _admit(dsn: str, name: str) -> None:
 
 def _wait_for(dsn: str, process: subprocess.Popen[bytes], log: Path) -> None:
     late = time.monotonic() + 20
-    while True:
-        try:
-            psycopg.connect(dsn).close()
-        except psycopg.OperationalError as error:
-            assert process.poll() is None, log.read_text() if log.exists() else "it ended"
-            assert time.monotonic() < late, error
-            time.sleep(0.05)
-        else:
+    while time.monotonic() < late and process.poll() is None:
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn):
             return
+        time.sleep(0.05)
+    raise AssertionError(log.read_text() if log.exists() else f"PgBouncer does not answer, status {process.poll()}")
