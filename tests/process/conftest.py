@@ -23,6 +23,12 @@ POOLER = os.environ.get("SCHEDULER_TEST_POOLER", "")
 collect_ignore = [] if POOLER else ["test_pooler.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is about the backends of one process cannot be asked of a pooler, which lends them to all."""
+    if POOLER:
+        items[:] = [item for item in items if item.get_closest_marker("direct") is None]
+
+
 @pytest.fixture(scope="session")
 def pooled_server(databases: Databases) -> Iterator[str]:
     """A DSN that leads through PgBouncer to any database of the test run's server."""

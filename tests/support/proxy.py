@@ -73,6 +73,11 @@ class Proxy:
         """Let the next statement that holds this text through, and end its connection instead of giving the answer."""
         self._cut_after = text
 
+    def cut(self) -> None:
+        """End all connections."""
+        for one in list(self._sockets):
+            _shut(one)
+
     def _admit(self) -> None:
         while True:
             try:
