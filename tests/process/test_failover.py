@@ -44,16 +44,20 @@ class Site:
             admin.execute(f"alter system set default_transaction_read_only = {value}".encode())
             admin.execute("select pg_reload_conf()")
 
-    def promoted_copy(self, data_dir: Path) -> Site:
-        """What a standby is after its promotion: the same data, on the next timeline. The original must not run."""
+    def standby(self, data_dir: Path) -> Site:
+        """A copy of it that waits for its promotion. The original must not run while it is made."""
         shutil.copytree(self.data_dir / "pgdata", data_dir / "pgdata")
-        for path in (data_dir / "pgdata", *(data_dir / "pgdata").rglob("*")):
-            owner = (self.data_dir / "pgdata").stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
-        (data_dir / "pgdata" / "recovery.signal").touch()
-        with (data_dir / "pgdata" / "postgresql.auto.conf").open("a") as file:
-            file.write("restore_command = 'false'\n")
+        for path in (data_dir, data_dir / "pgdata", *(data_dir / "pgdata").rglob("*")):
+            original = (self.data_dir / path.relative_to(data_dir)).stat()
+            os.chown(path, original.st_uid, original.st_gid)
+            path.chmod(original.st_mode)
+        (data_dir / "pgdata" / "standby.signal").touch()
         return Site(data_dir)
+
+    def promote(self) -> None:
+        """It goes on, on the next timeline."""
+        with psycopg.connect(self.server.admin_dsn, autocommit=True) as admin:
+            assert admin.execute("select pg_promote()").fetchone() == (True,)
 
 
 @contextmanager
@@ -107,7 +111,7 @@ def test_a_server_and_its_worker_follow_the_primary_and_end_when_the_old_one_ans
     site: Site, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        second = site.promoted_copy(stack.enter_context(data_directory()))
+        second = site.standby(stack.enter_context(data_directory()))
         both = [conninfo_to_dict(dsn)["host"] for dsn in (site.dsn, second.dsn)]
         scheduler = Scheduler(make_conninfo(site.dsn, host=",".join(map(str, both))))
         stack.enter_context(site.server)
@@ -119,6 +123,9 @@ def test_a_server_and_its_worker_follow_the_primary_and_end_when_the_old_one_ans
         site.server.stop()
         second.server.start()
         stack.callback(second.server.stop)
+        no_primary = "the database is read-only (no host of the DSN is a primary)"
+        wait_until(lambda: no_primary in (tmp_path / "log").read_text())
+        second.promote()
         works(second)
         second.server.stop()
         site.server.start()
@@ -147,29 +154,24 @@ def test_a_worker_ends_when_another_database_answers(site: Site, tmp_path: Path)
 
 @pytest.mark.chaos
 def test_the_host_that_takes_writes_is_found_among_several(site: Site) -> None:
-    """Also when one that answered before turns read-only."""
-
     async def main() -> None:
         with ExitStack() as stack:
-            second = site.promoted_copy(stack.enter_context(data_directory()))
+            second = site.standby(stack.enter_context(data_directory()))
             for one in (site, second):
                 stack.enter_context(one.server)
-            hosts = [str(conninfo_to_dict(one.dsn)["host"]) for one in (site, second)]
+            hosts = [str(conninfo_to_dict(one.dsn)["host"]) for one in (second, site)]
             dsn = make_conninfo(site.dsn, host=",".join(["/nowhere", *hosts]))
 
-            async def timeline() -> int:
+            async def found() -> Site:
                 async with await database.connect(dsn, name="test") as conn:
-                    cursor = await conn.execute("select timeline_id from pg_control_checkpoint()")
-                    return int((await cursor.fetchall())[0][0])
+                    return site if conn.info.host == hosts[1] else second
 
-            assert await timeline() == 1
-            await asyncio.to_thread(site.read_only, "on")
-            assert await timeline() == 2
-            await asyncio.to_thread(second.read_only, "on")
+            assert await found() is site, "the others do not answer, or are standbys"
+            await asyncio.to_thread(site.server.stop)
             with pytest.raises(ReadOnlyError, match="read-only"):
-                await timeline()
-            await asyncio.to_thread(site.read_only, "off")
-            assert await timeline() == 1
+                await found()
+            await asyncio.to_thread(second.promote)
+            assert await found() is second
 
     asyncio.run(main())
 
