@@ -25,8 +25,8 @@ collect_ignore = [] if POOLER else ["test_pooler.py"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is about the backends of one process cannot be asked of a pooler, which lends them to all."""
-    if POOLER:
-        items[:] = [item for item in items if item.get_closest_marker("direct") is None]
+    unfit = {"": (), "pgbouncer": ("direct",), "polling": ("direct", "listens")}[POOLER]
+    items[:] = [item for item in items if not any(item.get_closest_marker(name) for name in unfit)]
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,6 @@ def pooled_server(databases: Databases) -> Iterator[str]:
 def dsn(direct_dsn: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if not POOLER:
         return direct_dsn
-    assert POOLER in ("pgbouncer", "polling"), f"SCHEDULER_TEST_POOLER={POOLER}"
     if POOLER == "pgbouncer":
         monkeypatch.setenv("SCHEDULER_LISTEN_DSN", direct_dsn)
     return make_conninfo(request.getfixturevalue("pooled_server"), dbname=conninfo_to_dict(direct_dsn)["dbname"])

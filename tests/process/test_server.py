@@ -127,6 +127,7 @@ async def test_a_server_that_was_declared_dead_goes_on_under_a_new_identity(dsn:
     assert servers(db) == [("s1", False, True), ("s1", True, False)]
 
 
+@pytest.mark.direct("counts its backends, and ends them")
 async def test_a_server_outlives_the_loss_of_all_its_connections(
     dsn: str, db: psycopg.Connection, connect: Connect
 ) -> None:
