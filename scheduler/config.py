@@ -83,6 +83,14 @@ def resolve_dsn(option: str | None = None, env: Mapping[str, str] = os.environ) 
     return None
 
 
+def resolve_listen_dsn(option: str | None = None, env: Mapping[str, str] = os.environ) -> str | None:
+    """The DSN of the listener alone: `--listen-dsn`, else SCHEDULER_LISTEN_DSN, else None for that of all the rest."""
+    for dsn in (option, env.get("SCHEDULER_LISTEN_DSN")):
+        if dsn and dsn.strip():
+            return dsn.strip()
+    return None
+
+
 # To the last '@': a password that holds an unescaped '@' or '/' is a mistake, but must not be printed for it.
 _URL_PASSWORD = re.compile(r"(://[^:@/?]*):.*@", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)

@@ -6,6 +6,9 @@ Three ways, by who asks:
 - `pool` for statements that come and go.
 
 Settings are SET after connecting, never sent as start-up options, which PgBouncer refuses.
+
+A DSN may name several hosts: the one that takes writes is looked for, beginning with the host that was found last. Who
+gave up waiting for a host (a heartbeat waits for two seconds only) begins with the next one.
 """
 
 from __future__ import annotations
@@ -13,20 +16,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from scheduler.errors import ConfigError
+from scheduler.errors import ConfigError, ReadOnlyError
+from scheduler.session import Session
 
 log = logging.getLogger(__name__)
 
+CONNECT_TIMEOUT = 10  # seconds, of all hosts together
 _DEFAULTS: dict[str, str | int] = {
-    "connect_timeout": 10,
+    "connect_timeout": CONNECT_TIMEOUT,
     # A peer that vanished without a word is noticed within 10 + 3 * 5 s, and an unacknowledged send within 15 s.
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -34,30 +38,27 @@ _DEFAULTS: dict[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-_SESSION = """
-    select set_config('statement_timeout', %(statement)s, false),
-           set_config('idle_in_transaction_session_timeout', %(idle)s, false),
-           set_config('timezone', 'UTC', false)
-"""
 _NAME_BYTES = 63  # PostgreSQL cuts application_name there, with a warning
 
 
-async def connect(dsn: str, *, name: str, statement_timeout: float = 10.0) -> AsyncConnection[TupleRow]:
+async def connect(dsn: str, *, name: str, statement_timeout: float = 10.0) -> Session:
     """An autocommit connection that shows as `walclock <name>` in pg_stat_activity.
 
     `statement_timeout` is in seconds; 0 turns it off. A transaction left idle for as long is ended by the server.
-    ConfigError, in one line, when the DSN cannot be read or the database cannot be reached with it.
+    ConfigError, in one line, when the DSN cannot be read or the database cannot be reached with it; ReadOnlyError when
+    it was reached, but no host of it takes writes, and the DSN asks for one that does.
     """
     conninfo = read_dsn(dsn, name=name)
     try:
         return await _open(conninfo, statement_timeout)
     except psycopg.OperationalError as error:
-        raise ConfigError(f"cannot connect to {_where(conninfo)}: {reason(error)}") from error
+        text = f"cannot connect to {_where(conninfo)}: {reason(error)}"
+        raise (ReadOnlyError if _is_read_only(error) else ConfigError)(text) from error
 
 
 async def connect_forever(
     dsn: str, *, name: str, statement_timeout: float = 10.0, backoff: Backoff | None = None
-) -> AsyncConnection[TupleRow]:
+) -> Session:
     """As `connect`, but whatever the failure, it is logged and tried again, until connected or cancelled.
 
     Even a refused password is waited for: the process worked a moment ago, so somebody is likely to be rotating it.
@@ -70,11 +71,12 @@ async def connect_forever(
             return await _open(conninfo, statement_timeout)
         except psycopg.OperationalError as error:
             delay = backoff.next()
-            log.warning("%s: no connection, next try in %.2f s: %s", name, delay, reason(error))
+            level = logging.DEBUG if _is_read_only(error) else logging.WARNING
+            log.log(level, "%s: no connection, next try in %.2f s: %s", name, delay, reason(error))
             await asyncio.sleep(delay)
 
 
-def pool(dsn: str, *, name: str, size: int, statement_timeout: float = 10.0) -> AsyncConnectionPool:
+def pool(dsn: str, *, name: str, size: int, statement_timeout: float = 10.0) -> AsyncConnectionPool[Session]:
     """Up to `size` connections like those of `connect`; open it with `async with`.
 
     It reconnects on its own. A connection that broke while nobody used it is noticed by its next user: every caller is
@@ -83,6 +85,7 @@ def pool(dsn: str, *, name: str, size: int, statement_timeout: float = 10.0) -> 
     conninfo = read_dsn(dsn, name=name)
     return AsyncConnectionPool(
         conninfo,
+        connection_class=Session,
         kwargs={"autocommit": True},
         configure=_configure(statement_timeout),
         min_size=1,
@@ -107,8 +110,12 @@ def read_dsn(dsn: str, *, name: str) -> str:
             hint="write postgresql://user:password@host:5432/database with special characters percent-encoded, "
             "or host=… dbname=… user=…",
         )
+    hosts = _count_hosts(given)
+    defaults = dict(_DEFAULTS)
+    if hosts > 1:
+        defaults |= {"target_session_attrs": "read-write", "connect_timeout": max(2, CONNECT_TIMEOUT // hosts)}
     application = f"walclock {name}".encode()[:_NAME_BYTES].decode(errors="ignore")
-    return make_conninfo("", **{**_DEFAULTS, **given, "application_name": application})
+    return make_conninfo("", **{**defaults, **given, "application_name": application})
 
 
 def reason(error: psycopg.Error) -> str:
@@ -137,23 +144,71 @@ class Backoff:
         self._failures = 0
 
 
-async def _open(conninfo: str, statement_timeout: float) -> AsyncConnection[TupleRow]:
-    conn = await AsyncConnection.connect(conninfo, autocommit=True)
+_found: dict[str, int] = {}  # by DSN: which of its hosts was found last, or is to be tried next
+
+
+async def _open(conninfo: str, statement_timeout: float) -> Session:
+    hosts = _hosts(conninfo)
+    first = _found.get(conninfo, 0)
+    errors: list[psycopg.OperationalError] = []
+    for place in [*range(first, len(hosts)), *range(first)]:
+        try:
+            conn = await _open_one(hosts[place], statement_timeout)
+        except psycopg.OperationalError as error:
+            errors.append(error)
+        except asyncio.CancelledError:
+            _found[conninfo] = (place + 1) % len(hosts)
+            raise
+        else:
+            _found[conninfo] = place
+            return conn
+    if len(errors) == 1:
+        raise errors[0]
+    raise psycopg.OperationalError("\n".join(reason(error) for error in errors))
+
+
+async def _open_one(conninfo: str, statement_timeout: float) -> Session:
+    conn = await Session.connect(conninfo, autocommit=True)
     try:
-        await _configure(statement_timeout)(conn)
+        await conn.settle(statement_timeout)
     except BaseException:
         await conn.close()
         raise
     return conn
 
 
-def _configure(statement_timeout: float) -> Callable[[AsyncConnection[TupleRow]], Awaitable[None]]:
-    milliseconds = str(round(statement_timeout * 1000))
-
-    async def configure(conn: AsyncConnection[TupleRow]) -> None:
-        await conn.execute(_SESSION, {"statement": milliseconds, "idle": milliseconds})
+def _configure(statement_timeout: float) -> Callable[[Session], Awaitable[None]]:
+    async def configure(conn: Session) -> None:
+        await conn.settle(statement_timeout)
 
     return configure
+
+
+def _count_hosts(given: Mapping[str, Any]) -> int:
+    return max(str(given.get(name) or "").count(",") + 1 for name in ("host", "hostaddr"))
+
+
+def _hosts(conninfo: str) -> list[str]:
+    """A DSN for each host that it names."""
+    given = conninfo_to_dict(conninfo)
+    count = _count_hosts(given)
+    if count == 1:
+        return [conninfo]
+    lists = {name: str(given[name]).split(",") for name in ("host", "hostaddr", "port") if given.get(name)}
+    for name, values in lists.items():
+        if name == "port" and len(values) == 1:  # one port for all of them
+            lists[name] = values * count
+        elif len(values) != count:
+            return [conninfo]  # libpq says what is wrong with it
+    return [
+        make_conninfo("", **{**given, **{name: values[place] or None for name, values in lists.items()}})
+        for place in range(count)
+    ]
+
+
+def _is_read_only(error: psycopg.Error) -> bool:
+    """Whether a host was reached that takes no writes: libpq's own words, which it does not translate."""
+    return "session is read-only" in str(error) or "server is in hot standby mode" in str(error)
 
 
 def _are_ports(text: str) -> bool:

@@ -9,6 +9,8 @@ SchedulerError
 ├── NotFoundError  JS002   there is no such app, job, run or process
 ├── ConflictError  JS003   it exists already, or its state forbids the request
 ├── LeaseLostError JS004   the worker was declared dead; whatever it held belongs to others now
+├── ReadOnlyError          the database takes no writes now, as a standby does; it passes
+├── WrongDatabaseError     another database answers than before, or an older state of it; nothing mends that
 └── MissingExtraError      an optional dependency is not installed; the message names the extra
 
 Errors that cross the SQL border carry a SQLSTATE of class JS; `from_database` maps each to its class, once.
@@ -66,6 +68,14 @@ class ConflictError(SchedulerError):
 
 class LeaseLostError(SchedulerError):
     sqlstate = "JS004"
+
+
+class ReadOnlyError(SchedulerError):
+    pass
+
+
+class WrongDatabaseError(SchedulerError):
+    pass
 
 
 class MissingExtraError(SchedulerError):

@@ -3,26 +3,23 @@
 Each loop has its own, so that a slow statement of one never delays another, and the number of connections of a process
 is fixed and known (a server five, a worker four).
 
-Cancelling a statement does not bound the wait for it: psycopg then asks the server to end it and waits for that answer,
-up to ten seconds more into a black hole, and its older releases without a limit. Shutting the socket down ends the wait
-at once: whoever waits gets an OperationalError. (Closing it does not: a loop that polls a closed one is not told.)
+Each statement has its bounds (`scheduler.session`); `within` bounds what consists of several, the opening included.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from scheduler import db
+from scheduler import db, standing
+from scheduler.errors import ReadOnlyError
+from scheduler.session import Session, sever
 
 Connection = AsyncConnection[TupleRow]
 
@@ -34,19 +31,36 @@ class Link:
         self._dsn = dsn
         self._name = name
         self._statement_timeout = statement_timeout
-        self._conn: Connection | None = None
+        self._standing = standing.of(dsn)
+        self._conn: Session | None = None
         self._opening = asyncio.Lock()
         self._is_severed = False
 
     async def connection(self) -> Connection:
-        """The open connection, made anew if need be. ConfigError when the database cannot be reached now."""
+        """The open connection, made anew if need be. ConfigError when the database cannot be reached now,
+        ReadOnlyError when it takes no writes now, WrongDatabaseError when it is not the one that it was.
+        """
+        self._standing.ensure_right()
         async with self._opening:
-            if self._is_severed:
+            if self._is_severed or (self._conn is not None and not self._conn.is_fit):
                 self._is_severed = False
                 await self.close()
             if self._conn is None or self._conn.closed:
-                self._conn = await db.connect(self._dsn, name=self._name, statement_timeout=self._statement_timeout)
+                self._conn = await self._open()
             return self._conn
+
+    async def _open(self) -> Session:
+        try:
+            conn = await db.connect(self._dsn, name=self._name, statement_timeout=self._statement_timeout)
+        except ReadOnlyError:
+            self._standing.say_read_only("no host of the DSN is a primary")
+            raise
+        try:
+            await self._standing.admit(conn)
+        except BaseException:
+            await conn.close()
+            raise
+        return conn
 
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[Connection]:
@@ -57,7 +71,7 @@ class Link:
         until = loop.time() + seconds
         async with asyncio.timeout(seconds):
             conn = await self.connection()
-        alarm = loop.call_at(until, _sever, conn)
+        alarm = loop.call_at(until, sever, conn)
         try:
             yield conn
         finally:
@@ -66,7 +80,7 @@ class Link:
     def sever(self) -> None:
         """End the connection at once, and with it the wait of whoever uses it."""
         if self._conn is not None:
-            _sever(self._conn)
+            sever(self._conn)
             self._is_severed = True
 
     async def close(self) -> None:
@@ -81,8 +95,3 @@ class Link:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _sever(conn: Connection) -> None:
-    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(conn.fileno())) as wire:
-        wire.shutdown(socket.SHUT_RDWR)

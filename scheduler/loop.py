@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 
 from scheduler.db import Backoff
-from scheduler.errors import SchedulerError, from_database
+from scheduler.errors import ReadOnlyError, SchedulerError, WrongDatabaseError, from_database
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Loop:
         self._woken.set()
 
     async def run(self) -> None:
-        """Until stopped, or cancelled."""
+        """Until stopped, or cancelled. WrongDatabaseError ends it, as it ends the process."""
         while not self._stopping:
             self._woken.clear()  # before the step: what is signalled during it is a reason for another
             delay = await self._attempt()
@@ -62,9 +62,11 @@ class Loop:
         try:
             async with asyncio.timeout(self._timeout):
                 delay = await self._step()
+        except WrongDatabaseError:
+            raise
         except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
             delay = self._backoff.next()
-            log.warning("%s: %s; next try in %.2f s", self.name, describe(error), delay)
+            log.log(severity(error), "%s: %s; next try in %.2f s", self.name, describe(error), delay)
         except Exception:
             delay = self._backoff.next()
             log.exception("%s failed unexpectedly; next try in %.2f s", self.name, delay)
@@ -81,6 +83,11 @@ def describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def severity(error: BaseException) -> int:
+    """How loudly a failure is logged: that the database takes no writes was said once, for all loops of the process."""
+    return logging.DEBUG if isinstance(error, ReadOnlyError) else logging.WARNING
 
 
 async def _event_or_time(event: asyncio.Event, seconds: float) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 import scheduler
-from scheduler import db, install
+from scheduler import db, install, standing
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.errors import LeaseLostError, SchedulerError, from_database
@@ -44,8 +44,16 @@ LAST_WORDS = 5.0
 
 
 class Server:
-    def __init__(self, dsn: str, settings: Settings, *, label: str, address: str | None = None) -> None:
-        """`label` is what people call it, `address` where clients reach it."""
+    def __init__(
+        self,
+        dsn: str,
+        settings: Settings,
+        *,
+        label: str,
+        address: str | None = None,
+        listen_dsn: str | None = None,
+    ) -> None:
+        """`label` is what people call it, `address` where clients reach it; `listen_dsn` is for the listener alone."""
         self.settings = settings
         self.label = label
         self.address = address
@@ -60,8 +68,9 @@ class Server:
             "reclaimer": Loop("reclaimer", Reclaimer(self._links["reclaimer"], settings).run_once, floor=settings.poll),
             "janitor": Loop("janitor", Janitor(self._links["janitor"], settings).run_once, floor=REST),
         }
+        standing.unite(dsn, listen_dsn or dsn)
         self.listener = Listener(
-            dsn, [CHANNEL], name=f"server {label} listener", heard=self._heard, connected=self._wake
+            listen_dsn or dsn, [CHANNEL], name=f"server {label} listener", heard=self._heard, connected=self._wake
         )
         self._waking: asyncio.TimerHandle | None = None
 
@@ -103,17 +112,17 @@ class Server:
         )
 
     async def _heartbeat(self) -> float:
-        conn = await self._links["heartbeat"].connection()
-        sent = time.monotonic()
-        try:
-            now = await duty.heartbeat_server(conn, self.id or 0)
-        except psycopg.Error as error:
-            if not isinstance(from_database(error), LeaseLostError):
-                raise
-            # It was silent for too long. Nothing is lost with the old identity: a server holds no work.
-            before, self.id = self.id, await self._register(conn)
-            log.warning("server %s was declared dead, it goes on as server %d", before, self.id)
-            return self.settings.heartbeat
+        async with self._links["heartbeat"].within(self.settings.statement_timeout) as conn:
+            sent = time.monotonic()
+            try:
+                now = await duty.heartbeat_server(conn, self.id or 0)
+            except psycopg.Error as error:
+                if not isinstance(from_database(error), LeaseLostError):
+                    raise
+                # It was silent for too long. Nothing is lost with the old identity: a server holds no work.
+                before, self.id = self.id, await self._register(conn)
+                log.warning("server %s was declared dead, it goes on as server %d", before, self.id)
+                return self.settings.heartbeat
         received = time.monotonic()
         self.clock.observe(sent, received, now)
         return self.settings.heartbeat - (received - sent)
@@ -135,8 +144,8 @@ class Server:
         if self._waking is not None:
             self._waking.cancel()
         try:
-            async with asyncio.timeout(LAST_WORDS):
-                await duty.retire_server(await self._links["heartbeat"].connection(), self.id or 0)
+            async with self._links["heartbeat"].within(LAST_WORDS) as conn:
+                await duty.retire_server(conn, self.id or 0)
         except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
             log.warning("server %s could not say good-bye: %s", self.id, describe(error))
         for link in self._links.values():

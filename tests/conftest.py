@@ -41,10 +41,16 @@ def databases() -> Iterator[Databases]:
 
 
 @pytest.fixture
-def dsn(databases: Databases) -> Iterator[str]:
-    """A database of this test's own, with the schema installed."""
+def direct_dsn(databases: Databases) -> Iterator[str]:
+    """A database of this test's own, with the schema installed, on a way that leads to PostgreSQL itself."""
     with databases.fresh() as dsn:
         yield dsn
+
+
+@pytest.fixture
+def dsn(direct_dsn: str) -> str:
+    """A database of this test's own, with the schema installed, on the way that the tested processes take."""
+    return direct_dsn
 
 
 @pytest.fixture
@@ -64,12 +70,12 @@ def sessions() -> Iterator[list[psycopg.Connection]]:
 
 
 @pytest.fixture
-def connect(dsn: str, sessions: list[psycopg.Connection]) -> Connect:
+def connect(direct_dsn: str, sessions: list[psycopg.Connection]) -> Connect:
     """Opens another autocommit session on the test's database, in UTC. A statement that hangs is ended after 30 s."""
 
     def connect() -> psycopg.Connection:
         options = "-c statement_timeout=30s -c timezone=UTC"
-        sessions.append(psycopg.connect(dsn, autocommit=True, options=options))
+        sessions.append(psycopg.connect(direct_dsn, autocommit=True, options=options))
         return sessions[-1]
 
     return connect
@@ -82,6 +88,6 @@ def db(connect: Connect) -> psycopg.Connection:
 
 
 @pytest.fixture
-def clock(dsn: str, sessions: list[psycopg.Connection]) -> Clock:
+def clock(direct_dsn: str, sessions: list[psycopg.Connection]) -> Clock:
     """The test's database's clock; it runs free until it is set."""
-    return Clock(dsn, sessions)
+    return Clock(direct_dsn, sessions)

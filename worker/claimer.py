@@ -26,8 +26,9 @@ from dataclasses import dataclass
 import psycopg
 
 from scheduler.config import Settings
-from scheduler.errors import LeaseLostError, from_database
+from scheduler.errors import LeaseLostError, SchedulerError, from_database
 from scheduler.link import Connection, Link
+from scheduler.listen import Listener
 from worker import store
 from worker.dispatcher import Dispatcher
 from worker.lease import Lease
@@ -38,6 +39,8 @@ PREFETCH_MOST = 6_000  # three claims: while one is executed, the next is there 
 CLAIM_MOST = 2_000  # runs at once: a claim's own 0.4 ms are then a tenth of what it costs
 EAGER_FIRST, EAGER_MOST, EAGER_FOR = 0.005, 0.05, 1.0  # seconds: polling right after there was work
 HINTS_MOST = 2  # since the last look; more are a stream
+BLIND = 0.25  # seconds between the looks of an idle worker that nobody can send hints
+SAY = 2.0  # seconds at most to ask for hints
 DEAF = 0.5  # seconds without hints after a stream of them that brought this worker nothing to do
 OVERDUE_LOOKS = 10  # in a poll floor: each goes through all that is held, 4 % of a busy worker's time at every claim
 RECONCILE = 2.0  # seconds between two comparisons of what we hold with what the database says we hold
@@ -75,6 +78,7 @@ class Claimer:
         queues: Sequence[str] | None,
         executors: Sequence[str],
         concurrency: int,
+        listener: Listener,
         is_alive: Callable[[], bool],
         lost: Callable[[], None],
     ) -> None:
@@ -86,6 +90,7 @@ class Claimer:
         self._queues = queues
         self._executors = executors
         self._waiting_most = concurrency * WAITING_FACTOR
+        self._listener = listener
         self._is_alive = is_alive
         self._lost = lost
         self._leases: dict[int, Lease] = {}
@@ -147,23 +152,34 @@ class Claimer:
         await self._give_back_overdue(conn)
         if now - self._reconciled_at >= RECONCILE:
             await self._reconcile(conn)
-        if await self._listens_anew(conn, taken):
+        if await self._listens_anew(taken):
             return 0.0  # once more: what came just before sent no hint
         return self._delay(taken)
 
-    async def _listens_anew(self, conn: Connection, taken: int) -> bool:
-        """Ask for hints when a look found nothing; decline them when it found several runs, or they come in streams."""
+    async def _listens_anew(self, taken: int) -> bool:
+        """Ask for hints when a look found nothing; decline them when it found several runs, or they come in streams.
+
+        On the connection that hears them: with it goes the wish, and this worker looks by itself until it is back.
+        """
         now = time.monotonic()
         hints, self._hints = self._hints, 0
-        if taken > 1 or hints > HINTS_MOST:
-            self._deaf_until = now if taken else now + DEAF
-            if self._awaits is conn:
-                await store.decline_hints(conn)
+        listening = self._listener.connection
+        if self._awaits is not listening:
             self._awaits = None
-        elif not taken and self._awaits is not conn and now >= self._deaf_until:
-            await store.await_hints(conn, self._apps, self._queues)
-            self._awaits = conn
-            return True
+        try:
+            if taken > 1 or hints > HINTS_MOST:
+                self._deaf_until = now if taken else now + DEAF
+                if self._awaits is not None:
+                    self._awaits = None
+                    async with self._listener.within(SAY) as conn:
+                        await store.decline_hints(conn)
+            elif not taken and listening is not None and self._awaits is None and now >= self._deaf_until:
+                async with self._listener.within(SAY) as conn:
+                    await store.await_hints(conn, self._apps, self._queues)
+                self._awaits = listening
+                return True
+        except (psycopg.Error, SchedulerError, OSError):
+            self._awaits = None  # the listener says that it is lost
         return False
 
     async def _look(self, conn: Connection, seen: set[Queue]) -> int:
@@ -261,7 +277,10 @@ class Claimer:
         if self._hungry:
             can_take = any(self._dispatcher.free(queue) > 0 for _, queue in self._hungry)
             return 0.0 if can_take or self.wants_room else self._settings.poll
-        floor = self._settings.poll if self._awaits else EAGER_MOST
+        if self._awaits is not None and self._awaits is self._listener.connection:
+            floor = self._settings.poll
+        else:
+            floor = min(BLIND, self._settings.poll) if self._listener.is_hopeless else EAGER_MOST
         due = max(0.0, min(floor, self._next_due - now, *(at - now for at in self._again.values())))
         if taken:
             self._eager = EAGER_FIRST

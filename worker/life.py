@@ -18,7 +18,8 @@ from scheduler.config import Settings
 from scheduler.db import Backoff
 from scheduler.errors import SchedulerError
 from scheduler.link import Link
-from scheduler.loop import Loop, describe
+from scheduler.listen import Listener
+from scheduler.loop import Loop, describe, severity
 from worker import executors as plugins
 from worker import store
 from worker.claimer import Claimer
@@ -51,6 +52,7 @@ class Life:
         label: str,
         claims: Link,
         reports: Link,
+        listener: Listener,
         apps: Sequence[str] | None,
         queues: Mapping[str, int | None] | None,
         concurrency: int,
@@ -86,6 +88,7 @@ class Life:
             queues=list(queues) if queues else None,
             executors=list(executors),
             concurrency=concurrency,
+            listener=listener,
             is_alive=lambda: self._lifeline.is_alive,
             lost=self._lose,
         )
@@ -237,7 +240,9 @@ class Life:
                     gone = await store.begin(conn, lease.app, self.number, lease.id)
             except FAILURES as error:
                 delay = backoff.next()
-                log.warning("cannot begin lease %s: %s; next try in %.2f s", lease.id, describe(error), delay)
+                log.log(
+                    severity(error), "cannot begin lease %s: %s; next try in %.2f s", lease.id, describe(error), delay
+                )
                 await asyncio.sleep(delay)
             else:
                 self.dispatcher.begun(lease, gone)

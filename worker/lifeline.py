@@ -31,9 +31,9 @@ import psycopg
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.db import Backoff
-from scheduler.errors import LeaseLostError, SchedulerError, from_database
+from scheduler.errors import LeaseLostError, SchedulerError, WrongDatabaseError, from_database
 from scheduler.link import Link
-from scheduler.loop import describe
+from scheduler.loop import describe, severity
 from worker import store
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,10 @@ class Lifeline:
                     log.error("worker %s was declared dead: its work belongs to others now", self._worker)  # noqa: TRY400  no traceback: it is news, not a bug
                     self._let_go()
                     return
-                log.warning("heartbeat: %s", describe(error))
+                if isinstance(error, WrongDatabaseError):  # what this worker holds, that one knows nothing of
+                    self._let_go()
+                    return
+                log.log(severity(error), "heartbeat: %s", describe(error))
                 await self._link.close()
                 await asyncio.sleep(backoff.next())
                 continue

@@ -16,7 +16,7 @@ import psycopg
 from scheduler.db import Backoff
 from scheduler.errors import SchedulerError
 from scheduler.link import Connection, Link
-from scheduler.loop import describe
+from scheduler.loop import describe, severity
 from worker import store
 from worker.journal import Journal
 from worker.lease import Lease
@@ -83,7 +83,7 @@ class Reporter:
                 async with self._link.within(SEND_TIMEOUT) as conn:
                     await self._send(conn, self._sending)
             except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
-                log.warning("reports wait: %s", describe(error))
+                log.log(severity(error), "reports wait: %s", describe(error))
                 await self._pause()
             except Exception:  # reports that nobody sends any more would be the silent end of the worker
                 log.exception("reports failed unexpectedly")
@@ -174,7 +174,7 @@ class Reporter:
             async with self._link.within(SEND_TIMEOUT) as conn:
                 await self._journal.flush(conn)
         except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
-            log.warning("log lines wait: %s", describe(error))
+            log.log(severity(error), "log lines wait: %s", describe(error))
             await self._link.close()
 
     def _gathered(self) -> None:

@@ -18,13 +18,14 @@ from importlib.metadata import version
 
 import psycopg
 
+from scheduler import standing
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.db import Backoff
-from scheduler.errors import SchedulerError
+from scheduler.errors import SchedulerError, WrongDatabaseError
 from scheduler.link import Link
 from scheduler.listen import Listener
-from scheduler.loop import describe
+from scheduler.loop import describe, severity
 from worker import executors as plugins
 from worker import registry, store
 from worker.life import Life
@@ -45,9 +46,14 @@ class Worker:
         executors: Sequence[str] = ("python", "http"),
         concurrency: int = 20,
         modules: Sequence[str] = (),
+        listen_dsn: str | None = None,
     ) -> None:
-        """`apps` and `queues` None: all there are. A queue's value is its slots, None for as many as `concurrency`."""
+        """`apps` and `queues` None: all there are. A queue's value is its slots, None for as many as `concurrency`.
+
+        `listen_dsn`: for the listener alone, where `dsn` leads through a pooler.
+        """
         self.dsn = dsn
+        self.listen_dsn = listen_dsn or dsn
         self.settings = settings
         self.label = label or socket.gethostname()
         self.apps = apps
@@ -63,8 +69,9 @@ class Worker:
         """Work until `stopping` is set, then drain; `forced` ends the draining. ConfigError for what cannot be run."""
         registry.import_modules(self.modules)
         executors = plugins.load(self.executor_names, modules=self.modules, threads=self.concurrency)
+        standing.unite(self.dsn, self.listen_dsn)
         listener = Listener(
-            self.dsn,
+            self.listen_dsn,
             ["scheduler_run", "scheduler_cancel"],
             name=f"worker listener {self.label}",
             heard=self._heard,
@@ -78,7 +85,7 @@ class Worker:
             ):
                 while not stopping.is_set():
                     since = boottime()
-                    number = await self._register(claims)
+                    number = await self._register(claims, reports)
                     if number is not None:
                         self._life = Life(
                             number,
@@ -90,6 +97,7 @@ class Worker:
                             label=self.label,
                             claims=claims,
                             reports=reports,
+                            listener=listener,
                             apps=self.apps,
                             queues=self.queues,
                             concurrency=self.concurrency,
@@ -107,10 +115,12 @@ class Worker:
     def _link(self, what: str) -> Link:
         return Link(self.dsn, name=f"{what} {self.label}", statement_timeout=self.settings.statement_timeout)
 
-    async def _register(self, link: Link) -> int | None:
+    async def _register(self, claims: Link, reports: Link) -> int | None:
         """The number of the life that begins, or None after a failure and a pause."""
+        timeout = self.settings.statement_timeout
         try:
-            async with link.within(self.settings.statement_timeout) as conn:
+            # All connections are there before the first claim: what is executed can be reported.
+            async with reports.within(timeout), claims.within(timeout) as conn:
                 number = await store.register_worker(
                     conn,
                     label=self.label,
@@ -122,10 +132,13 @@ class Worker:
                     concurrency=self.concurrency,
                     version=version("walclock"),
                 )
+        except WrongDatabaseError:
+            raise
         except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
             delay = self._backoff.next()
-            log.warning("cannot register: %s; next try in %.2f s", describe(error), delay)
-            await link.close()
+            log.log(severity(error), "cannot register: %s; next try in %.2f s", describe(error), delay)
+            await claims.close()
+            await reports.close()
             await asyncio.sleep(delay)
             return None
         self._backoff.reset()

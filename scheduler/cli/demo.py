@@ -12,6 +12,7 @@ from scheduler.cli import show
 from scheduler.cli.session import Connection, Place
 from scheduler.config import Settings, redact
 from scheduler.link import Link
+from scheduler.loop import STEP
 from scheduler.model import NewJob
 from scheduler.store import define, watch
 
@@ -55,7 +56,8 @@ class Demo:
         self._printed: set[tuple[int, int]] = set()
 
     async def run_once(self) -> float:
-        rows = await watch.finished(await self._link.connection(), APP, within=_WITHIN)
+        async with self._link.within(STEP) as conn:
+            rows = await watch.finished(conn, APP, within=_WITHIN)
         for row in rows:
             if (row["id"], row["attempt"]) not in self._printed:
                 click.echo(_worded(row))

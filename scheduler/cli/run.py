@@ -22,7 +22,7 @@ from scheduler.cli import demo as demonstration
 from scheduler.cli import records, show
 from scheduler.cli.inputs import QueueSlots
 from scheduler.cli.session import Connection, Place, located, prepare
-from scheduler.config import Settings, redact
+from scheduler.config import Settings, redact, resolve_listen_dsn
 from scheduler.loop import Loop
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,11 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--name", "label", metavar="LABEL", help="What people call this process; default: the host's name."
         ),
+        click.option(
+            "--listen-dsn",
+            metavar="DSN",
+            help="PostgreSQL itself, for notifications, where --dsn leads through a pooler; else SCHEDULER_LISTEN_DSN.",
+        ),
         click.option("--import", "modules", multiple=True, metavar="MODULE…", help="Modules with tasks."),
         click.option("--executors", metavar="A,B", help="What may be run here, by name; default: see above."),
         click.option(
@@ -70,7 +75,9 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--no-worker", is_flag=True, help="Plan and reclaim only; execute nothing.")
 @click.option("--demo", is_flag=True, help="Add a job that says hello, and print its runs.")
 @_services
-def run(*, no_worker: bool, demo: bool, label: str | None, executors: str | None, **options: Any) -> None:
+def run(
+    *, no_worker: bool, demo: bool, label: str | None, executors: str | None, listen_dsn: str | None, **options: Any
+) -> None:
     """Run a server, and with it a worker for every app it finds.
 
     On the embedded PostgreSQL, whose schema it brings up to date, all executors are offered: python, shell, http, sql.
@@ -83,9 +90,10 @@ def run(*, no_worker: bool, demo: bool, label: str | None, executors: str | None
         names = [] if no_worker else _executors(executors, _EMBEDDED if place.is_embedded else _ELSEWHERE)
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
-        parts = [_server(place, settings, label or socket.gethostname())]
+        listen_dsn = resolve_listen_dsn(listen_dsn)
+        parts = [_server(place, settings, label or socket.gethostname(), listen_dsn)]
         if not no_worker:
-            parts.append(_worker(place, settings, label, names, None, **options))
+            parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
         if demo:
             parts.append(_demo(place, settings))
 
@@ -103,7 +111,12 @@ def run(*, no_worker: bool, demo: bool, label: str | None, executors: str | None
 @click.option("--queue", "queues", type=QueueSlots(), multiple=True, metavar="NAME[=SLOTS]…", help="Only these queues.")
 @_services
 def worker(
-    *, label: str | None, executors: str | None, queues: Sequence[tuple[str, int | None]], **options: Any
+    *,
+    label: str | None,
+    executors: str | None,
+    queues: Sequence[tuple[str, int | None]],
+    listen_dsn: str | None,
+    **options: Any,
 ) -> None:
     """Run a worker only, for the apps it is given.
 
@@ -116,7 +129,8 @@ def worker(
     settings = Settings.from_env()
     with located() as place:
         names = _executors(executors, _ELSEWHERE)
-        part = _worker(place, settings, label, names, dict(queues) or None, **options)
+        listen_dsn = resolve_listen_dsn(listen_dsn)
+        part = _worker(place, settings, label, names, dict(queues) or None, listen_dsn=listen_dsn, **options)
 
         async def ready(_: Connection) -> None:
             _greet(place, f"a worker of {', '.join(options['apps'])} for {', '.join(names)}")
@@ -124,10 +138,10 @@ def worker(
         _runner(_all(place, [part], ready))
 
 
-def _server(place: Place, settings: Settings, label: str) -> Part:
+def _server(place: Place, settings: Settings, label: str, listen_dsn: str | None) -> Part:
     from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
 
-    server = Server(place.dsn, settings, label=label)
+    server = Server(place.dsn, settings, label=label, listen_dsn=listen_dsn)
     return lambda stopping, _: server.run(stopping)
 
 
@@ -141,6 +155,7 @@ def _worker(
     apps: Sequence[str],
     modules: Sequence[str],
     concurrency: int,
+    listen_dsn: str | None,
 ) -> Part:
     from worker.service import Worker  # noqa: PLC0415  the one import of the worker
 
@@ -153,6 +168,7 @@ def _worker(
         executors=list(executors),
         concurrency=concurrency,
         modules=list(modules),
+        listen_dsn=listen_dsn,
     ).run
 
 

@@ -169,19 +169,22 @@ def retry(which: tuple[str | None, int], app: str | None) -> None:
 @show.with_json
 def logs(which: tuple[str | None, int], app: str | None, follow: bool, as_json: bool) -> None:
     """Print what a run wrote, of all its attempts; with --json one object per line."""
+    after = (0, 0)
 
     async def stream(conn: Connection) -> None:
+        nonlocal after
         run = await _the_run(conn, which, app)
-        after = (0, 0)
         while True:
-            after = await _print_lines(conn, run, after, as_json=as_json)
+            is_more = True
+            while is_more:
+                after, is_more = await _print_page(conn, run, after, as_json=as_json)
             if not follow or run["finished_at"]:
                 return
             await asyncio.sleep(_POLL)
             # First whether it has ended, then its lines: the last ones are written before its end.
             run = await _the_run(conn, (run["app"], run["id"]), None)
 
-    ask(stream)
+    ask(stream, persistent=follow)
 
 
 def _took(row: Row) -> str:
@@ -192,18 +195,19 @@ def _took(row: Row) -> str:
     return show.duration(max((finished - started).total_seconds(), 0))
 
 
-async def _print_lines(conn: Connection, run: Row, after: tuple[int, int], *, as_json: bool) -> tuple[int, int]:
-    while True:
-        lines = await watch.log_lines(conn, run["app"], run["id"], after=after, limit=_PAGE)
-        for one in lines:
-            if as_json:
-                show.line(one)
-            else:
-                click.echo(one["text"])
-        if lines:
-            after = (lines[-1]["attempt"], lines[-1]["line"])
-        if len(lines) < _PAGE:
-            return after
+async def _print_page(
+    conn: Connection, run: Row, after: tuple[int, int], *, as_json: bool
+) -> tuple[tuple[int, int], bool]:
+    """Where the page ends, and whether there is another one."""
+    lines = await watch.log_lines(conn, run["app"], run["id"], after=after, limit=_PAGE)
+    for one in lines:
+        if as_json:
+            show.line(one)
+        else:
+            click.echo(one["text"])
+    if lines:
+        after = (lines[-1]["attempt"], lines[-1]["line"])
+    return after, len(lines) == _PAGE
 
 
 async def _the_run(conn: Connection, which: tuple[str | None, int], option: str | None) -> Row:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import psycopg
 from psycopg import AsyncConnection
 
 from scheduler import db, install
+from scheduler.cli import show
 from scheduler.config import Settings, resolve_dsn
+from scheduler.errors import ConfigError
 
 Connection = AsyncConnection[Any]
 Answer = TypeVar("Answer")
@@ -50,17 +53,32 @@ def located(*, linger: int = 0) -> Iterator[Place]:
             server.linger(linger)
 
 
-def ask(work: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-    """Run `work` on a connection to the command's database, whose schema is known to be this program's."""
+def ask(work: Callable[[Connection], Awaitable[Answer]], *, persistent: bool = False) -> Answer:
+    """Run `work` on a connection to the command's database, whose schema is known to be this program's.
+
+    `persistent`: when the connection is lost, `work` is called again with a new one; it must know how far it came.
+    """
     with located() as place:
-        return asyncio.run(_ask(place, work))
+        return asyncio.run(_ask(place, work, persistent=persistent))
 
 
-async def _ask(place: Place, work: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+async def _ask(place: Place, work: Callable[[Connection], Awaitable[Answer]], *, persistent: bool) -> Answer:
     timeout = Settings.from_env().statement_timeout
-    async with await db.connect(place.dsn, name="cli", statement_timeout=timeout) as conn:
-        await prepare(conn, place)
-        return await work(conn)
+    backoff = db.Backoff()
+    is_known = False
+    while True:
+        try:
+            async with await db.connect(place.dsn, name="cli", statement_timeout=timeout) as conn:
+                if not is_known:
+                    await prepare(conn, place)
+                    is_known = True
+                return await work(conn)
+        except (psycopg.OperationalError, ConfigError) as error:
+            if not (persistent and is_known) or isinstance(error, psycopg.errors.QueryCanceled):
+                raise
+            delay = backoff.next()
+            show.note(f"the connection is lost, next try in {delay:.2f} s")
+            await asyncio.sleep(delay)
 
 
 async def prepare(conn: Connection, place: Place, *, upgrade: bool = False) -> None:

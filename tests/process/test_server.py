@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from scheduler.config import Settings
+from scheduler.config import Settings, resolve_listen_dsn
 from scheduler.errors import ConfigError, SchemaError
 from scheduler.service import Server
 from tests.conftest import Connect
@@ -23,7 +23,7 @@ PATIENCE = 20.0
 
 @asynccontextmanager
 async def running(dsn: str, settings: Settings = QUICK, *, label: str = "s1") -> AsyncIterator[Server]:
-    server = Server(dsn, settings, label=label, address="http://s1")
+    server = Server(dsn, settings, label=label, address="http://s1", listen_dsn=resolve_listen_dsn())
     stopping = asyncio.Event()
     task = asyncio.create_task(server.run(stopping))
     try:
@@ -127,6 +127,7 @@ async def test_a_server_that_was_declared_dead_goes_on_under_a_new_identity(dsn:
     assert servers(db) == [("s1", False, True), ("s1", True, False)]
 
 
+@pytest.mark.direct("counts its backends, and ends them")
 async def test_a_server_outlives_the_loss_of_all_its_connections(
     dsn: str, db: psycopg.Connection, connect: Connect
 ) -> None:

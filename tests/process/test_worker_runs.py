@@ -49,6 +49,7 @@ AWAITING = """
 """
 
 
+@pytest.mark.listens("sees whether hints are awaited")
 @pytest.mark.parametrize("executor", ["python", "unknown"])
 def test_a_worker_declines_hints_in_a_stream_and_awaits_them_again_after_it(fleet: Fleet, executor: str) -> None:
     # Each hint costs those who insert a lock of the database, also when this worker cannot execute what they write.
@@ -68,11 +69,12 @@ def test_a_worker_declines_hints_in_a_stream_and_awaits_them_again_after_it(flee
     assert ran.at - inserted < 2
 
 
+@pytest.mark.listens("sees whether hints are awaited")
 def test_a_worker_whose_wish_for_hints_was_lost_finds_its_runs_by_polling(fleet: Fleet) -> None:
     fleet.start()
     for _ in range(3):
         wait_until(lambda: fleet.scalar(AWAITING) > 0)
-        assert fleet.terminate("claims") == 1  # the wish goes with the connection that made it
+        assert fleet.terminate("worker listener") == 1  # the wish goes with the connection that hears
         fleet.wait_for(fleet.insert("note"))
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
 import uvloop
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from scheduler import db as database
 from scheduler.errors import ConfigError
+from scheduler.link import Connection, Link
 from scheduler.listen import Listener
+from tests.support.proxy import Proxy
 
 SETTINGS = """
     select current_setting('application_name'), current_setting('statement_timeout'),
@@ -24,13 +26,13 @@ SETTINGS = """
 async def test_a_connection_has_a_name_timeouts_and_utc(dsn: str) -> None:
     async with await database.connect(dsn, name="planner", statement_timeout=2.5) as conn:
         assert conn.autocommit
-        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock planner", "2500ms", "2500ms", "UTC")
+        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock planner", "2375ms", "2500ms", "UTC")
 
 
 async def test_a_pooled_connection_is_set_like_any_other(dsn: str) -> None:
     async with database.pool(dsn, name="http", size=2) as pool, pool.connection() as conn:
         assert conn.autocommit
-        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock http", "10s", "10s", "UTC")
+        assert await (await conn.execute(SETTINGS)).fetchone() == ("walclock http", "9500ms", "10s", "UTC")
 
 
 @pytest.mark.parametrize(
@@ -96,3 +98,48 @@ def test_a_listener_that_lost_its_connection_hears_again(
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+async def test_a_wait_for_a_database_that_has_fallen_silent_ends_in_its_time(dsn: str) -> None:
+    with Proxy(dsn) as proxy:
+        async with Link(proxy.dsn, name="test", statement_timeout=0.5) as link:
+            waits: dict[str, Callable[[Connection], Awaitable[object]]] = {
+                "a statement": lambda conn: conn.execute("select 1"),
+                "the begin of a transaction": lambda conn: conn.transaction().__aenter__(),
+                "a commit": lambda conn: conn.commit(),
+            }
+            for what, wait in waits.items():
+                conn = await link.connection()
+                if what == "a commit":
+                    await conn.set_autocommit(False)
+                    await conn.execute("select 1")
+                proxy.go_silent()
+                took = await time_to_fail(lambda conn=conn, wait=wait: wait(conn))  # type: ignore[misc]
+                assert 0.4 < took < 1.5, (what, took)
+                took = await time_to_fail(lambda: within(link, 0.5))
+                assert 0.4 < took < 1.5, (f"after {what}, to connect anew", took)
+                proxy.flow()
+
+
+async def time_to_fail(wait: Callable[[], Awaitable[object]]) -> float:
+    started = asyncio.get_running_loop().time()
+    with pytest.raises((psycopg.OperationalError, TimeoutError)):
+        await wait()
+    return asyncio.get_running_loop().time() - started
+
+
+async def within(link: Link, seconds: float) -> None:
+    async with link.within(seconds) as conn:
+        await conn.execute("select 1")
+
+
+async def test_who_gave_up_waiting_for_one_host_begins_with_the_next(dsn: str) -> None:
+    with Proxy(dsn) as proxy:
+        here = str(conninfo_to_dict(dsn)["host"])
+        there = str(conninfo_to_dict(proxy.dsn)["host"])
+        async with Link(make_conninfo(dsn, host=f"{there},{here}"), name="test") as link:
+            await within(link, 5)
+            proxy.go_silent()
+            assert await time_to_fail(lambda: within(link, 0.5)) < 1.5
+            assert await time_to_fail(lambda: within(link, 0.5)) < 1.5, "it is the host that answered last"
+            await within(link, 5)

@@ -11,13 +11,15 @@ from typing import Any
 
 COMMAND = [sys.executable, "-m", "scheduler.cli"]
 _OURS = ("SCHEDULER_", "DATABASE_URL", "NO_COLOR", "FORCE_COLOR")
+_LISTEN = ("SCHEDULER_LISTEN_DSN",)  # set when the tests run through a pooler
 
 
 class Scheduler:
     """`scheduler` on one database."""
 
     def __init__(self, dsn: str, **env: str) -> None:
-        self.env = {**clean_environment(), "SCHEDULER_DSN": dsn, **env}
+        listen = {name: os.environ[name] for name in _LISTEN if name in os.environ}
+        self.env = {**clean_environment(), **listen, "SCHEDULER_DSN": dsn, **env}
 
     def __call__(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -57,6 +57,11 @@ class Databases:
             stack.callback(drops.shutdown, cancel_futures=True)  # clear_away sees to what is left
             yield cls(admin, server, drops)
 
+    @property
+    def server(self) -> str:
+        """A superuser's DSN of the server."""
+        return self._server
+
     @contextmanager
     def fresh(self, *, installed: bool = True) -> Iterator[str]:
         """The DSN of a database of its own, with the schema or without, dropped at the end whoever is connected."""

@@ -120,6 +120,13 @@ async def talk(ctx: Context, lines: int) -> None:
 
 
 @task
+async def talk_slowly(ctx: Context, lines: int, seconds: float) -> None:
+    for number in range(lines):
+        ctx.log(f"line {number}")
+        await asyncio.sleep(seconds)
+
+
+@task
 async def returns(how: str) -> Any:
     return {
         "nan": math.nan,

@@ -38,7 +38,7 @@ class Proxy:
         self._cut_after: bytes | None = None
         self._held: bytes | None = None
         self.asked: list[bytes] = []
-        self._sockets: list[socket.socket] = []
+        self._sockets: set[socket.socket] = set()
         self.cuts = 0
 
     def __enter__(self) -> Self:
@@ -49,9 +49,9 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flow()
-        for one in (self._door, *self._sockets):
+        for one in (self._door, *list(self._sockets)):
             _shut(one)
-            one.close()
+        self._door.close()
         shutil.rmtree(self._directory)
 
     def go_silent(self) -> None:
@@ -73,17 +73,29 @@ class Proxy:
         """Let the next statement that holds this text through, and end its connection instead of giving the answer."""
         self._cut_after = text
 
+    def cut(self) -> None:
+        """End all connections."""
+        for one in list(self._sockets):
+            _shut(one)
+
     def _admit(self) -> None:
         while True:
             try:
                 client, _ = self._door.accept()
             except OSError:  # the proxy is left
                 return
-            server = self._reach()
-            self._sockets += [client, server]
-            doomed = threading.Event()
-            threading.Thread(target=self._ask, args=(client, server, doomed), daemon=True).start()
-            threading.Thread(target=self._answer, args=(server, client, doomed), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client, self._reach()), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        doomed = threading.Event()
+        self._sockets |= {client, server}
+        answers = threading.Thread(target=self._answer, args=(server, client, doomed), daemon=True)
+        answers.start()
+        self._ask(client, server, doomed)
+        answers.join()
+        self._sockets -= {client, server}
+        client.close()
+        server.close()
 
     def _reach(self) -> socket.socket:
         if not self._host.startswith("/"):
