@@ -63,15 +63,14 @@ class Plan:
     from_end: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """In the words of `scheduler.plan_fires`, and of `scheduler.plan_pulses`."""
-        return {
+        """In the words of `scheduler.plan_fires`, or of `scheduler.plan_pulses`."""
+        timed = {"period": _interval(self.period), "from_end": self.from_end} if self.period else {}
+        return timed | {
             "jobs": self.job.jobs,
             "revisions": self.job.revisions,
             "expected": self.job.expected,
             "next": _text(self.next_at),
             "delay": _interval(self.delay),
-            "period": _interval(self.period),
-            "from_end": self.from_end,
             "error": self.error,
             "fires": [
                 {"at": _text(fire.at), "outcome": fire.outcome, "reason": fire.reason, "run_at": _text(fire.run_at)}
