@@ -4,7 +4,8 @@ Pure arithmetic, in whole microseconds of the database's clock, so that fire k l
 number of fires: nothing accumulates. (Floats are exact to a quarter of a microsecond today, and come out right.)
 
     every   an instant that comes while the fire before it runs is skipped; one that comes while this process was busy
-            elsewhere is fired late, and not at all (missed) once it is later than LATE or a period, whichever is longer
+            elsewhere is fired late, and not at all (missed) once it is later than LATE, or a period if that is longer;
+            of those that passed before this worker took the job, the last is fired
     after   so long after the end of the fire before; nothing is skipped or missed
 """
 
@@ -177,11 +178,12 @@ class Pulse:
         first = taken.anchor_at
         if self._after is not None:
             first += max(0, (self._after - first) // self._period + 1) * self._period
-        if taken.is_gap:
-            # A worker that was lost fired some of these, and nobody knows which: none is fired a second time.
-            following = self.span.missed.add(first, (now - first) // self._period + 1, self._period)
-            if following != first:
-                self._after, first = following - self._period, following
+        # Of what passed while nobody held it the last is made up for: a hundred at once would be no rate. None after a
+        # worker was lost that fired some of these, nobody knows which: nothing is fired a second time.
+        passed = (now - first) // self._period + (1 if taken.is_gap else 0)
+        following = self.span.missed.add(first, passed, self._period)
+        if following != first:
+            self._after, first = following - self._period, following
         return self._within(first)
 
     def _go_on(self, at: int) -> None:

@@ -122,6 +122,12 @@ def test_the_next_holder_goes_on_behind_what_was_dealt_with() -> None:
     assert pulse(after_at=NOON - 75 * MS).next == NOON
 
 
+def test_of_what_passed_while_nobody_held_it_the_last_is_made_up_for() -> None:
+    one = pulse(NOON + 205 * MS, after_at=NOON + 70 * MS)
+    assert one.next == NOON + 200 * MS
+    assert report(one)["missed"] == {"first": (NOON + 80 * MS) / 1e6, "last": (NOON + 190 * MS) / 1e6, "count": 12}
+
+
 def test_after_a_lost_holder_nothing_is_fired_that_it_may_have_fired() -> None:
     one = pulse(NOON + 205 * MS, after_at=NOON + 70 * MS, is_gap=True)
     assert one.next == NOON + 210 * MS
