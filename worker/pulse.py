@@ -116,6 +116,7 @@ class Pulse:
         self.span = Span()
         self.sent: dict[str, Any] | None = None
         self.reported_at = now
+        self.lost = taken.lost  # a fire that may have killed its worker is isolated, until one has come through
         self.is_leaving = False  # nothing more of it is to be fired
         self._period = taken.period
         self._after = taken.after_at
@@ -148,6 +149,8 @@ class Pulse:
     def ended(self, at: int, report: Report) -> None:
         """The fire of the instant `at` ended: count it, and find the next one."""
         self.span.add(at, report)
+        if report.outcome != "lost":
+            self.lost = 0
         finished = round(report.finished_at * 1e6)
         if self.taken.from_end:
             self._after = max(finished, at)

@@ -252,4 +252,4 @@ class _SpanJournal(Journal):
 
 def _row(taken: TakenPulse, pulse: Pulse) -> Row:
     at = (pulse.next or 0) / 1e6
-    return Row(pulse.run_id, taken.executor, taken.spec, 1, at, at, taken.job, taken.timeout, 1, taken.lost)
+    return Row(pulse.run_id, taken.executor, taken.spec, 1, at, at, taken.job, taken.timeout, 1, pulse.lost)

@@ -178,6 +178,14 @@ def test_a_span_is_summed_up_with_its_last_error() -> None:
     assert sent["result"]["last"] == "2026-03-01T12:00:00.030000Z"
 
 
+def test_a_job_that_lost_its_worker_is_isolated_until_a_fire_has_come_through() -> None:
+    one = pulse(lost=2)
+    fire(one, outcome="lost", error="it died")
+    assert one.lost == 2
+    fire(one, outcome="failed")
+    assert one.lost == 0
+
+
 def test_a_report_stays_as_it_was_sent_until_it_is_answered() -> None:
     one = pulse()
     fire(one)
