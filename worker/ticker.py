@@ -39,7 +39,7 @@ CHECK = 0.5  # seconds between two looks at what was revoked, should no notifica
 LOOKS = 2  # poll floors between two looks for jobs to take, while none are held
 TAKE = 10  # jobs at a time, so that several workers share what waits …
 AGAIN = 0.05  # … and the seconds until the next look, when there were as many
-RATE = 1_000.0  # fires a second of one worker: some 0.1 ms each, so a tenth of a core
+RATE = 1_000.0  # fires a second of one worker: they take a fifth of a core
 MANNERS = 0.005  # seconds for each job held before a hint is followed: who holds few comes first
 
 
