@@ -34,6 +34,8 @@ class Settings:
     """The floor under lost notifications: everyone looks at least this often."""
     plan_ahead: float = _seconds("SCHEDULER_PLAN_AHEAD", 10.0, least=0, most=3_600)
     """Runs are written this long before their instant, so that planning never shows as lateness."""
+    pulse_below: float = _seconds("SCHEDULER_PULSE_BELOW", 5.0, least=0, most=60)
+    """Jobs with a shorter period are not planned row by row: a worker fires them from a timer of its own."""
     horizon: float = _seconds("SCHEDULER_HORIZON", 0.5, least=0, most=60)
     """A worker with free slots claims what becomes due within this time, and starts it from a local timer."""
     grace: float = _seconds("SCHEDULER_GRACE", 30.0, least=0, most=DAY)

@@ -7,6 +7,10 @@
                                           one:  the latest planned, those before it coalesced
                                           all:  planned, the newest misfire_limit of them
 
+A job whose period is shorter than a limit has no instants here: a worker fires it from a timer of its own, and the plan
+says from which instant on. Only timers know no more than that: what asks for anything else, such as runs side by side
+or every instant made up for, is planned row by row however short its period.
+
 A plan deals with one of these at a time and says where to go on, so the planner asks again until nothing is left. Every
 instant gets a row in the ledger, but for an outage that left more than ROWS of them: then one row stands for the rest.
 """
@@ -45,22 +49,28 @@ class Fire:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The decision. `next_at` None: no instant to come, or with a `delay` (of @after) not before the run has ended."""
+    """The decision. `next_at` None: no instant to come, or with a `delay` (of @after) not before the run has ended.
+
+    With a `period` workers fire it, from `next_at` on; `from_end`: the period counts from the end of the fire before.
+    """
 
     job: DueJobs
     next_at: datetime | None = None
     fires: tuple[Fire, ...] = ()
     delay: timedelta | None = None
     error: str | None = None
+    period: timedelta | None = None
+    from_end: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """In the words of `scheduler.plan_fires`."""
-        return {
+        """In the words of `scheduler.plan_fires`, or of `scheduler.plan_pulses`."""
+        timed = {"period": _interval(self.period), "from_end": self.from_end} if self.period else {}
+        return timed | {
             "jobs": self.job.jobs,
             "revisions": self.job.revisions,
             "expected": self.job.expected,
             "next": _text(self.next_at),
-            "delay": f"{self.delay.total_seconds():f} seconds" if self.delay else None,
+            "delay": _interval(self.delay),
             "error": self.error,
             "fires": [
                 {"at": _text(fire.at), "outcome": fire.outcome, "reason": fire.reason, "run_at": _text(fire.run_at)}
@@ -69,9 +79,9 @@ class Plan:
         }
 
 
-def plan(job: DueJobs, until: datetime) -> Plan:
+def plan(job: DueJobs, until: datetime, *, pulse_below: timedelta = timedelta(0)) -> Plan:
     """Decides the instants of jobs that are alike up to `until`, as many as fit one plan. A bad schedule makes one with
-    `error`.
+    `error`, a period below `pulse_below` one for workers.
     """
     try:
         schedule = _parse(job.schedule, job.timezone, dst_gap=job.dst_gap, dst_fold=job.dst_fold)
@@ -85,9 +95,15 @@ def plan(job: DueJobs, until: datetime) -> Plan:
     # Of @after the first instant is written before it is planned: plan_fires awaits the run of an instant it knows.
     if first > until or (delay and job.next_at is None):
         return Plan(job, first, delay=delay)
+    if schedule.period is not None and schedule.period < pulse_below and _needs_no_rows(job, schedule):
+        return Plan(job, first, period=schedule.period, from_end=schedule.kind == "after")
     late = first < job.read_at - TOLERANCE
     fires, next_at = _late(instants, first) if late else _ahead(instants, first, until)
     return Plan(job, next_at, tuple(fires), delay)
+
+
+def _needs_no_rows(job: DueJobs, schedule: Schedule) -> bool:
+    return (job.overlap == "skip" or schedule.kind == "after") and job.misfire != "all" and not job.jitter
 
 
 class _Instants:
@@ -212,6 +228,10 @@ def _jitter(job: DueJobs, at: datetime) -> timedelta:
         return timedelta(0)
     digest = hashlib.blake2b(f"{job.app}\0{job.jobs[0]}\0{at.isoformat()}".encode(), digest_size=8).digest()
     return timedelta(seconds=job.jitter * int.from_bytes(digest) / 2**64)
+
+
+def _interval(duration: timedelta | None) -> str | None:
+    return f"{duration.total_seconds():f} seconds" if duration else None
 
 
 def _text(instant: datetime | None) -> str | None:

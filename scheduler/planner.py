@@ -1,6 +1,7 @@
 """Plans: writes what is to run ahead of time, so that a crash loses nothing and planning never shows as lateness.
 
     take_stock ─▶ due_jobs ─▶ plan (pure) ─▶ plan_fires ─▶ again, until no job has an instant within the horizon
+                                        └──▶ plan_pulses: a period so short that a worker fires the job from a timer
 
 Jobs that are to be decided alike are read, decided and written as one. There are two lanes, each read a page at a time:
 what is due within the horizon, and new definitions, whose first instant is to be computed. A look at the second is cut
@@ -54,11 +55,15 @@ class Planner:
         """Seconds that the last look took in which there may have been nothing to do."""
         self._link = link
         self._settings = settings
+        self._has_recalled = False  # what an earlier server handed to workers, and this one plans by rows
         self._places: dict[bool, DueJobs | None] = {False: None, True: None}  # where each lane goes on; None: its start
 
     async def run_once(self) -> float:
         """Plans everything within the horizon; the seconds until there is more to plan."""
         async with self._link.within(STEP) as conn:
+            if not self._has_recalled:
+                await duty.recall_pulses(conn, below=self._settings.pulse_below)
+                self._has_recalled = True
             return await self._plan(conn)
 
     async def _plan(self, conn: Connection) -> float:
@@ -110,11 +115,12 @@ class Planner:
     def _plans(self, page: list[DueJobs]) -> list[Plan]:
         """Of as many jobs as one write can take, of one at least; sorted by app."""
         ahead = timedelta(seconds=self._settings.plan_ahead)
+        pulse_below = timedelta(seconds=self._settings.pulse_below)
         deadline = time.monotonic() + COMPUTING
         plans: list[Plan] = []
         fires = 0
         for jobs in page:
-            one = _decided(jobs, ahead)
+            one = _decided(jobs, ahead, pulse_below)
             most = max(1, (FIRES - fires) // max(1, len(one.fires)))
             if most < len(jobs.jobs):
                 one = replace(one, job=replace(jobs, jobs=jobs.jobs[:most], revisions=jobs.revisions[:most]))
@@ -126,15 +132,21 @@ class Planner:
 
     async def _write(self, conn: Connection, app: str, plans: list[Plan]) -> int:
         refused = {job: one.error for one in plans if one.error is not None for job in one.job.jobs}
-        written = await duty.plan_fires(conn, app, [one.as_json() for one in plans], named=list(refused))
+        handed = 0
+        if pulses := [one.as_json() for one in plans if one.period is not None]:
+            handed = await duty.plan_pulses(conn, app, pulses)
+        fires = [one.as_json() for one in plans if one.period is None]
+        if not fires:
+            return handed
+        written = await duty.plan_fires(conn, app, fires, named=list(refused))
         for job in written.named:
             log.warning("job %s of app %s is not planned: %s", job, app, refused[job])
-        return written.moved + written.deferred
+        return handed + written.moved + written.deferred
 
 
-def _decided(jobs: DueJobs, ahead: timedelta) -> Plan:
+def _decided(jobs: DueJobs, ahead: timedelta, pulse_below: timedelta) -> Plan:
     try:
-        return plan(jobs, jobs.read_at + ahead)
+        return plan(jobs, jobs.read_at + ahead, pulse_below=pulse_below)
     except Exception as error:
         # A bug that one schedule brings out must not stop the planning of all the others.
         log.exception("job %s of app %s could not be planned", jobs.jobs[0], jobs.app)

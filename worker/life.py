@@ -30,11 +30,13 @@ from worker.lifeline import Lifeline
 from worker.reporter import Reporter
 from worker.runner import Runner
 from worker.store import Report
+from worker.ticker import LOOKS, Ticker
 
 log = logging.getLogger(__name__)
 
 FAILURES = (psycopg.Error, SchedulerError, TimeoutError, OSError)
 LAST_WORDS = 5.0  # seconds that a worker which leaves tries to say so; what it holds is reclaimed otherwise
+LET_GO_EVERY = 0.05  # seconds between two looks whether the jobs fired from timers are let go
 URGENT = 0.1  # seconds between asking a run to stop and killing it, when the worker is lost
 FORCED = 1.0  # the same when a second signal asked for it
 
@@ -96,28 +98,52 @@ class Life:
         self.claiming = Loop(
             f"claims {label}", self.claimer.run_once, floor=settings.poll, timeout=2 * settings.statement_timeout
         )
+        self.ticker = Ticker(
+            claims,  # and not reports: what others say inside a transaction of theirs must not depend on its end
+            settings,
+            clock,
+            executors,
+            number,
+            apps=apps,
+            queues=list(queues) if queues else None,
+            is_alive=lambda: self._lifeline.is_alive,
+            lost=self._lose,
+            wake=self._tick_soon,
+        )
+        self.ticking = Loop(
+            f"timers {label}",
+            self.ticker.run_once,
+            floor=LOOKS * settings.poll,
+            timeout=2 * settings.statement_timeout,
+        )
+        self._dispatchers = (self.dispatcher, self.ticker.dispatcher)
+
+    @property
+    def is_forsaken(self) -> bool:
+        """Something runs that did not let itself be stopped."""
+        return any(dispatcher.forsaken for dispatcher in self._dispatchers)
 
     async def run(self, stopping: asyncio.Event, forced: asyncio.Event) -> None:
         """Until the worker is to stop and has drained, or this life is over because its leases are."""
         self._lifeline.start()
         claiming = asyncio.create_task(self.claiming.run())
         reporting = asyncio.create_task(self._reporter.run())
+        ticking = asyncio.create_task(self.ticking.run())
         confirming = asyncio.create_task(self._confirm_loss())
         try:
             await self._unless_lost(stopping.wait())
             self.claiming.stop()
             if not self._lost.is_set():
-                await self._unless_lost(self._drain(claiming, forced))
+                await self._unless_lost(self._drain(claiming, ticking, forced))
         finally:
-            self.claiming.stop()
-            self.dispatcher.take_back()
-            self.dispatcher.stop_all("abandon", URGENT)
-            await self.dispatcher.drained()
+            self._stop_at_once()
+            await self._all_drained()
             self.dispatcher.close()
+            self.ticker.close()
             self._reporter.close()
             if not self._lost.is_set():
                 await asyncio.wait([reporting], timeout=LAST_WORDS)
-            await self._hang_up(claiming, reporting, *self._begins)
+            await self._hang_up(claiming, reporting, ticking, *self._begins)
             await self._leave()
             await self._lifeline.close()
             confirming.cancel()
@@ -134,7 +160,7 @@ class Life:
     async def _confirm_loss(self) -> None:
         """Apart from everything that waits for the database: the process is ended when this comes too late."""
         await self._lost.wait()
-        await self.dispatcher.drained()
+        await self._all_drained()
         self._lifeline.has_stopped()
 
     async def _hang_up(self, *tasks: asyncio.Task[None]) -> None:
@@ -148,26 +174,44 @@ class Life:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, claiming: asyncio.Task[None], forced: asyncio.Event) -> None:
+    async def _drain(self, claiming: asyncio.Task[None], ticking: asyncio.Task[None], forced: asyncio.Event) -> None:
         """Give back what has not started, let run what has for as long as the grace lasts, give back the rest."""
+        self.ticker.leave()
         await asyncio.wait([claiming])
         await self._give_back(self.dispatcher.take_back())
-        if self.dispatcher.running:
-            log.info("draining: %s runs go on for at most %.0f s", self.dispatcher.running, self._settings.grace)
+        if running := sum(dispatcher.running for dispatcher in self._dispatchers):
+            log.info("draining: %s runs go on for at most %.0f s", running, self._settings.grace)
         await self._drained(forced, self._settings.grace)
-        stopped = self.dispatcher.stop_all("release", FORCED if forced.is_set() else PATIENCE)
+        patience = FORCED if forced.is_set() else PATIENCE
+        stopped = self.dispatcher.stop_all("release", patience)
+        self.ticker.dispatcher.stop_all("cancel", patience)
         await self._drained(forced)
         self.dispatcher.stop_all("release", FORCED)
-        await self.dispatcher.drained()
+        self.ticker.dispatcher.stop_all("cancel", FORCED)
+        await self._all_drained()
         await self._give_back(stopped)
+        await self._let_go(ticking)
+
+    async def _let_go(self, ticking: asyncio.Task[None]) -> None:
+        """Report and let go of the jobs that were fired from here; those that are not are taken back from the dead."""
+        until = asyncio.get_running_loop().time() + LAST_WORDS
+        while self.ticker.holds and asyncio.get_running_loop().time() < until:
+            self.ticking.wake()
+            await asyncio.sleep(LET_GO_EVERY)
+        self.ticking.stop()
+        await asyncio.wait([ticking], timeout=LAST_WORDS)
 
     async def _drained(self, forced: asyncio.Event, seconds: float | None = None) -> None:
         """Until nothing runs any more, or the time is over, or a second signal came."""
-        waits = [asyncio.create_task(self.dispatcher.drained()), asyncio.create_task(forced.wait())]
+        waits = [asyncio.create_task(self._all_drained()), asyncio.create_task(forced.wait())]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _all_drained(self) -> None:
+        for dispatcher in self._dispatchers:
+            await dispatcher.drained()
 
     async def _give_back(self, runs: Iterable[Held]) -> None:
         leases: dict[Lease, list[int]] = {}
@@ -215,13 +259,21 @@ class Life:
     def _lose(self) -> None:
         """Nobody may find it running when others take over, so what runs is told before anything is awaited."""
         self._lost.set()
+        self._stop_at_once()
+
+    def _stop_at_once(self) -> None:
         self.claiming.stop()
-        self.dispatcher.take_back()
-        self.dispatcher.stop_all("abandon", URGENT)
+        self.ticking.stop()
+        for dispatcher in self._dispatchers:
+            dispatcher.take_back()
+            dispatcher.stop_all("abandon", URGENT)
 
     def _asked(self, runs: list[int]) -> None:
         for run in runs:
             self.dispatcher.cancel(run)
+
+    def _tick_soon(self) -> None:
+        self.ticking.wake()
 
     def _room(self) -> None:
         if self.claimer.wants_room:

@@ -1,6 +1,7 @@
 """A worker process, put together: from its registration until it has drained.
 
     Worker ── a process ─▶ Life ── one registration ─▶ Claimer ─▶ Dispatcher ─▶ Runner ─▶ Reporter
+                                    ├─ Ticker (jobs of a short period, from timers)
                                     └─ Lifeline (its own thread and connection)
 
 A worker that was declared dead, or could not say that it lives, stops everything it runs and starts a new life under a
@@ -32,6 +33,8 @@ from worker.life import Life
 from worker.lifeline import EXIT_STALLED, boottime
 
 log = logging.getLogger(__name__)
+
+TIMED_THREADS = 32  # for what is fired from timers, which must not wait until a long run leaves its thread
 
 
 class Worker:
@@ -68,11 +71,12 @@ class Worker:
     async def run(self, stopping: asyncio.Event, forced: asyncio.Event) -> None:
         """Work until `stopping` is set, then drain; `forced` ends the draining. ConfigError for what cannot be run."""
         registry.import_modules(self.modules)
-        executors = plugins.load(self.executor_names, modules=self.modules, threads=self.concurrency)
+        threads = self.concurrency + TIMED_THREADS
+        executors = plugins.load(self.executor_names, modules=self.modules, threads=threads)
         standing.unite(self.dsn, self.listen_dsn)
         listener = Listener(
             self.listen_dsn,
-            ["scheduler_run", "scheduler_cancel"],
+            ["scheduler_run", "scheduler_cancel", "scheduler_pulse"],
             name=f"worker listener {self.label}",
             heard=self._heard,
             connected=self._connected,
@@ -108,7 +112,7 @@ class Worker:
             await asyncio.gather(listening, return_exceptions=True)
             for executor in executors.values():
                 await executor.close()
-        if self._life is not None and self._life.dispatcher.forsaken:
+        if self._life is not None and self._life.is_forsaken:
             log.critical("a run does not let itself be stopped: ending this process with it")
             os._exit(EXIT_STALLED)
 
@@ -148,6 +152,7 @@ class Worker:
     def _connected(self) -> None:
         if self._life is not None:
             self._life.claiming.wake()
+            self._life.ticker.hint("")
 
     def _heard(self, channel: str, payload: str) -> None:
         if self._life is None:
@@ -156,6 +161,9 @@ class Worker:
             worker, _, run = payload.partition(" ")
             if worker == str(self._life.number) and run.isdigit():
                 self._life.dispatcher.cancel(int(run))
+            return
+        if channel == "scheduler_pulse":
+            self._life.ticker.hint(payload)
             return
         app, tab, queue = payload.partition("\t")
         if tab:

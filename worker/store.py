@@ -6,9 +6,10 @@ costs no conversion that nobody needs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -79,6 +80,37 @@ class Line(Struct, gc=False):
     at: float
     stream: str
     text: str
+
+
+class TakenPulse(Struct, frozen=True, kw_only=True):
+    """A job that this worker fires from its timer. Instants and the period in microseconds, the timeout in seconds.
+
+    `is_gap`: a worker was lost while it held the job. `lost`: so often in a row.
+    """
+
+    app: str
+    job: str
+    lease: int
+    run_id: int
+    queue: str
+    executor: str
+    spec: str
+    timeout: float | None
+    lost: int
+    period: int
+    from_end: bool
+    anchor_at: int
+    after_at: int | None
+    is_gap: bool
+    ends_at: int | None
+
+
+class HeldPulse(NamedTuple):
+    """`is_revoked`: its definition changed, and the worker lets go of it."""
+
+    app: str
+    lease: int
+    is_revoked: bool
 
 
 async def register_worker(
@@ -277,3 +309,61 @@ async def leases_of(conn: Connection, worker: int) -> list[tuple[str, int]]:
     """(app, lease) of every lease that the database has for the worker."""
     cursor = await conn.execute("select l.app, l.lease from scheduler.leases_of(%s) l", (worker,))
     return [(str(app), int(lease)) for app, lease in await cursor.fetchall()]
+
+
+async def take_pulses(
+    conn: Connection,
+    worker: int,
+    *,
+    apps: Sequence[str] | None,
+    queues: Sequence[str] | None,
+    executors: Sequence[str],
+    limit: int,
+    rate: float,
+) -> list[TakenPulse]:
+    """Up to `limit` jobs that are to be fired from a timer here, together at most `rate` times a second."""
+    cursor = await conn.execute(
+        # What lies beyond the year 9999, or before 1970, is none of a timer's business.
+        "select t.app, t.job, t.lease, t.run_id, t.queue, t.executor, t.spec::text,"
+        " date_part('epoch', t.timeout), t.lost,"
+        " (extract(epoch from t.period) * 1000000)::bigint, t.from_end,"
+        " (extract(epoch from t.anchor_at) * 1000000)::bigint,"
+        " (extract(epoch from t.after_at) * 1000000)::bigint, t.is_gap,"
+        " case when t.ends_at < '9999-01-01Z'"
+        " then (extract(epoch from greatest(t.ends_at, '1970-01-01Z')) * 1000000)::bigint end"
+        " from scheduler.take_pulses(%s, %s::text[], %s::text[], %s::text[], %s, %s) t",
+        (
+            worker,
+            list(apps) if apps is not None else None,
+            list(queues) if queues is not None else None,
+            list(executors),
+            limit,
+            rate,
+        ),
+    )
+    names = TakenPulse.__struct_fields__
+    return [TakenPulse(**dict(zip(names, row, strict=True))) for row in await cursor.fetchall()]
+
+
+async def pulses_of(conn: Connection, worker: int) -> list[HeldPulse]:
+    """The jobs that the database has the worker fire from its timer."""
+    cursor = await conn.execute("select p.app, p.lease, p.is_revoked from scheduler.pulses_of(%s) p", (worker,))
+    return [HeldPulse(*row) for row in await cursor.fetchall()]
+
+
+async def report_pulses(conn: Connection, app: str, worker: int, spans: Sequence[dict[str, Any]]) -> dict[int, int]:
+    """What was fired; for each lease that is still the worker's the run id of its next span."""
+    cursor = await conn.execute(
+        "select r.lease, r.run_id from scheduler.report_pulses(%s, %s, %s::jsonb) r",
+        (app, worker, json.dumps(list(spans))),
+    )
+    return {int(lease): int(run_id) for lease, run_id in await cursor.fetchall()}
+
+
+async def release_pulses(conn: Connection, app: str, worker: int, leases: Sequence[int], *, is_over: bool) -> int:
+    """Lets go of jobs, all of which was reported; how many were the worker's. `is_over`: their last instant passed."""
+    cursor = await conn.execute(
+        "select scheduler.release_pulses(%s, %s, %s::bigint[], %s)", (app, worker, list(leases), is_over)
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0

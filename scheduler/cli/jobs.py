@@ -112,7 +112,7 @@ def list_jobs(app: str | None, after: tuple[str, str], limit: int, as_json: bool
                 row["schedule"] or "on demand",
                 row["timezone"],
                 row["executor"],
-                f"error: {row['error']}" if row["error"] else row["state"],
+                _state(row),
                 row["next_at"],
                 f"{row['last_outcome']} {show.instant(row['last_finished_at'])}" if row["last_outcome"] else "",
             )
@@ -227,6 +227,15 @@ def preview(
         show.note("counted as if each run took no time")
     for instant in instants:
         click.echo(foresight.with_local(instant, parsed))
+
+
+def _state(row: Row) -> str:
+    if row["error"]:
+        return f"error: {row['error']}"
+    if row["state"] != "active" or row["pulse"] is None:
+        return str(row["state"])
+    worker = row["pulse"]["worker"]
+    return "waits for a worker" if worker is None else f"on worker {worker}"
 
 
 async def _the_job(conn: Connection, app: str, name: str) -> Row:

@@ -149,6 +149,16 @@ async def plan_fires(
         return await cursor.fetchone() or Written(0, [], 0)  # there always is a row
 
 
+async def plan_pulses(conn: Connection, app: str, plans: Sequence[dict[str, Any]]) -> int:
+    """Hands jobs of one app over to workers' timers, each that nobody else was quicker with; how many."""
+    return int(await _answer(conn, "select scheduler.plan_pulses(%s, %s)", [app, Jsonb(list(plans))]))
+
+
+async def recall_pulses(conn: Connection, *, below: float) -> int:
+    """Has jobs planned by rows again whose period is not below so many seconds any more; how many."""
+    return int(await _answer(conn, "select scheduler.recall_pulses(make_interval(secs => %s))", [below]))
+
+
 async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Reclaimed]:
     """Declares dead who was silent for `dead_after` seconds; the leases that were taken back, at most `limit`."""
     async with conn.cursor(row_factory=class_row(Reclaimed)) as cursor:

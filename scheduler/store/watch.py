@@ -192,7 +192,8 @@ _JOBS: LiteralString = """
         extract(epoch from j.jitter)::float8 as jitter, j.starts_at, j.ends_at, j.paused_at, j.tags, j.created_at,
         j.updated_at, a.paused_at as app_paused_at, s.error, s.anchor_at, s.next_at as undecided_at,
         p.scheduled_at as planned_at, h.id as last_run, h.outcome as last_outcome, h.finished_at as last_finished_at,
-        scheduler.clock() as now
+        u.pulse, case when u.pulse is not null then h.result end as last_result,
+        case when u.pulse is not null then h.error end as last_error, scheduler.clock() as now
     from page j
     left join scheduler.app a on a.app = j.app
     left join lateral (
@@ -204,10 +205,17 @@ _JOBS: LiteralString = """
         order by r.scheduled_at limit 1
     ) p on true
     left join lateral (
-        select h.id, h.outcome, h.finished_at from scheduler.history h
+        select h.id, h.outcome, h.finished_at, h.result, h.error from scheduler.history h
         where h.app = j.app and h.job = j.name and h.retry_at is null
         order by h.id desc limit 1
     ) h on true
+    left join lateral (
+        select jsonb_build_object(
+            'worker', u.worker, 'fence', u.lease, 'taken_at', u.taken_at, 'reported_at', u.reported_at
+        ) as pulse
+        from scheduler.pulse u
+        where u.app = j.app and u.job = j.name and u.revision is not null offset 0
+    ) u on true
     order by j.app, j.name
 """
 # Each table is asked for its latest few on its own, by its key. Over the view, PostgreSQL reads and sorts an app's
@@ -345,7 +353,11 @@ async def workers(
 
 
 async def jobs(conn: Connection, *, app: str | None = None, after: tuple[str, str] = ("", ""), limit: int) -> list[Row]:
-    """Definitions by app and name, those later than `after`, with what is known of their past and future."""
+    """Definitions by app and name, those later than `after`, with what is known of their past and future.
+
+    `pulse`: of one that a worker fires from its timer, which does, under which fence; then `last_result` sums up the last
+    few seconds.
+    """
     parameters = {"app": app, "after_app": after[0], "after_name": after[1], "limit": limit}
     return await _read(conn, (_EVERY_JOB if app is None else _JOBS_OF_APP) + _JOBS, parameters)
 

@@ -93,8 +93,10 @@ create table scheduler.fire (
     reason       text,
     run_id       bigint,          -- the run it became, or was coalesced into
     decided_at   timestamptz not null,
+    instants     integer,         -- set: the row stands for so many, all from scheduled_at until last_at; fired by a worker
+    last_at      timestamptz,
     constraint fire_pkey primary key (app, job, scheduled_at),
-    constraint outcome_is_known check (outcome in ('planned', 'skipped', 'coalesced', 'missed'))
+    constraint outcome_is_known check (outcome in ('planned', 'skipped', 'coalesced', 'missed', 'fired'))
 ) partition by range (scheduled_at);
 
 create table scheduler.fire_default partition of scheduler.fire default;

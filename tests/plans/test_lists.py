@@ -79,7 +79,7 @@ BY_KEY = {"run": {"run_pkey"}, "history": {"history_run"}}
 OF_JOB = {"run": {"run_job", "run_pkey"}, "history": {"history_job"}}
 A_FEW = {"run": 10, "run_key": 10, "history": 5 * PARTITIONS} | LEASE
 LOOK = LEASES + 5 * PARTITIONS  # blocks
-WITHDRAWAL = {"job": 10, "job_schedule": 10, "run": 100, "fire": 100} | LEASE
+WITHDRAWAL = {"job": 10, "job_schedule": 10, "run": 100, "fire": 100, "pulse": 10} | LEASE
 A_PAGE = {"run": 3 * PAGE, "history": 6 * PAGE + PARTITIONS} | LEASE
 OF_APPS = {
     "run": 2 * PAGE * APPS,
@@ -89,7 +89,7 @@ OF_APPS = {
 }
 PAGE_BLOCKS = PAGE * PARTITIONS + LEASES
 PAGES_BLOCKS = PAGE_BLOCKS * APPS
-A_JOB = {"run": 5, "history": 5 * PARTITIONS, "job": 5, "job_schedule": 5}
+A_JOB = {"run": 5, "history": 5 * PARTITIONS, "job": 5, "job_schedule": 5, "pulse": 5}
 
 CHANGES = [
     Question(

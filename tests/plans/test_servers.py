@@ -13,7 +13,7 @@ from scheduler.link import Link
 from scheduler.planner import Planner
 from scheduler.store import duty, partition
 from scheduler.store.partition import Partition
-from tests.support.million import ALIVE, DAYS, ENDED, JOBS, KEYS, LEASES, SERVERS, WORKERS
+from tests.support.million import ALIVE, DAYS, ENDED, JOBS, KEYS, LEASES, PULSES, SERVERS, WORKERS
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection, reading
 from tests.support.statistics import Statistics, know
@@ -27,6 +27,12 @@ HELD_BY_ONE = 5  # leases
 
 async def loses_a_worker(conn: Connection) -> None:
     await conn.execute("update scheduler.worker set dead_at = scheduler.clock() where id = %s", [WORKERS])
+    # One of the jobs that it fires from its timer was removed meanwhile.
+    await conn.execute(
+        "update scheduler.pulse set revision = null, revoked_at = scheduler.clock() where (app, job) = ("
+        " select app, job from scheduler.pulse where worker = %s limit 1)",
+        [WORKERS],
+    )
 
 
 async def reclaim(conn: Connection, _: Any) -> Any:
@@ -63,17 +69,19 @@ QUESTIONS = [
         name="a reclaim that finds nobody dead",
         ask=reclaim,
         finds=False,
-        most={"lease": 3 * LEASES} | PROCESSES,
+        most={"lease": 3 * LEASES, "pulse": 3 * PULSES} | PROCESSES,
         through=ALIVE_ONLY,
-        blocks=2 * LEASES,
+        blocks=2 * LEASES + PULSES,
     ),
     Question(
         name="a reclaim",
         prepare=loses_a_worker,
         ask=reclaim,
-        most={"lease": 2 * LEASES + 20 * HELD_BY_ONE, "run": 0, "run_key": 500, "history": 0} | PROCESSES,
+        most={"lease": 2 * LEASES + 20 * HELD_BY_ONE, "run": 0, "run_key": 500, "history": 0}
+        | {"pulse": 10 * PULSES}
+        | PROCESSES,
         through=ALIVE_ONLY | {"run_key": {"run_key_pkey"}},
-        blocks=30 * LEASES,
+        blocks=30 * LEASES + 5 * PULSES,
     ),
 ]
 PLANNER = Question(

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.million import ALIVE, LEASES, WORKERS
+from tests.support.million import ALIVE, LEASES, PULSES, WORKERS
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection
 from tests.support.statistics import Statistics, know
@@ -87,6 +87,31 @@ async def log(conn: Connection, _: Any) -> bool:
     return True
 
 
+async def pulses(conn: Connection) -> list[store.TakenPulse]:
+    taken = await store.take_pulses(conn, WORKER, apps=None, queues=None, executors=EXECUTORS, limit=TAKEN, rate=1000.0)
+    assert len(taken) == TAKEN
+    return taken
+
+
+async def report_pulses(conn: Connection, taken: list[store.TakenPulse]) -> bool:
+    of_app = [one for one in taken if one.app == taken[0].app]
+    at = 2_215_000_000.0
+    passed = {"first": at, "last": at, "count": 1}
+    span = {"after": at, "first": at - 3, "last": at - 2, "fires": 2, "failures": 0, "started": at, "finished": at}
+    spans = [
+        {"job": one.job, "lease": one.lease, "run_id": one.run_id, "skipped": passed, "missed": None, **span}
+        for one in of_app
+    ]
+    return len(await store.report_pulses(conn, taken[0].app, WORKER, spans)) == len(of_app)
+
+
+async def release_pulses(conn: Connection, taken: list[store.TakenPulse], *, is_over: bool = False) -> int:
+    leases = [one.lease for one in taken]
+    return await store.release_pulses(conn, taken[0].app, WORKER, leases, is_over=is_over)
+
+
+TAKEN = 10
+OWN = PULSES // 2 // ALIVE + TAKEN  # pulses of a worker
 HOLD = 10 * LEASES // ALIVE  # a worker's leases, and those that it left behind
 RUN = {"run": {"run_due"}}
 ONE_WORKER = {"worker": 5}
@@ -204,6 +229,51 @@ QUESTIONS = [
         most={"lease": HOLD} | ONE_WORKER,
         through={"worker": {"worker_pkey", "worker_alive"}},
         blocks=LEASES,
+    ),
+    Question(
+        name="jobs to be fired from a timer are taken",
+        ask=lambda conn, _: pulses(conn),
+        most={"pulse": 2 * PULSES, "job": 5 * TAKEN} | ONE_WORKER,
+        through={"pulse": {"pulse_waiting", "pulse_pkey"}, "worker": {"worker_pkey", "worker_alive"}},
+        blocks=60 * TAKEN,
+    ),
+    Question(
+        name="no job to be fired from a timer is there",
+        ask=lambda conn, _: store.take_pulses(
+            conn, WORKER, apps=["nobody's"], queues=None, executors=EXECUTORS, limit=TAKEN, rate=1000.0
+        ),
+        finds=False,
+        most={"pulse": PULSES} | ONE_WORKER,
+        through={"worker": {"worker_pkey", "worker_alive"}},
+        blocks=PULSES,
+    ),
+    Question(
+        name="the jobs that a worker fires from its timer",
+        ask=lambda conn, _: store.pulses_of(conn, WORKER),
+        most={"pulse": 2 * OWN},
+        through={"pulse": {"pulse_worker"}},
+        blocks=10 * OWN,
+    ),
+    Question(
+        name="what was fired from a timer",
+        prepare=pulses,
+        ask=report_pulses,
+        most={"pulse": 10 * TAKEN, "history": 0, "fire": 0},
+        blocks=60 * TAKEN,
+    ),
+    Question(
+        name="jobs that were fired from a timer are let go",
+        prepare=pulses,
+        ask=release_pulses,
+        most={"pulse": 4 * OWN},
+        blocks=60 * TAKEN,
+    ),
+    Question(
+        name="a job that was fired from a timer has ended",
+        prepare=pulses,
+        ask=lambda conn, taken: release_pulses(conn, taken, is_over=True),
+        most={"pulse": 4 * OWN},
+        blocks=60 * TAKEN,
     ),
     Question(name="lines of a log", ask=log, most={"log": 2 * BATCH}, blocks=30 * BATCH),
 ]

@@ -32,6 +32,13 @@ async def note(ctx: Context) -> None:
 
 
 @task
+async def say(ctx: Context, name: str) -> None:
+    """Says for which instant it was started, in microseconds."""
+    scheduled = ctx.scheduled_at
+    effect(ctx, f"at-{name}", 0 if scheduled is None else round(scheduled.timestamp() * 1e6))
+
+
+@task
 async def nap(ctx: Context, seconds: float) -> str:
     effect(ctx, "began")
     await asyncio.sleep(seconds)

@@ -33,6 +33,8 @@ HELD = 50
 """Runs to a lease."""
 WORKERS = 20_000
 """Workers ever; the last ALIVE are there still."""
+PULSES = JOBS // 100
+"""Jobs that are fired from timers; half of them wait for a worker."""
 ALIVE = 40
 SERVERS = 2_000
 
@@ -77,8 +79,8 @@ _LEASES: LiteralString = f"""
         case when lease % 4 = 0 then array[{ENDED} + {PENDING} + 1000 + lease * {HELD} + 1] end,
         (
             select array_agg(row(
-                {ENDED} + {PENDING} + 1000 + lease * {HELD} + n, scheduler.clock(), 0, 0, 3, 0, c.app, c.queue, c.executor,
-                {_SPEC}::jsonb, null, null, null,
+                {ENDED} + {PENDING} + 1000 + lease * {HELD} + n, scheduler.clock(), 0, 0, 3, 0, c.app, c.queue,
+                c.executor, {_SPEC}::jsonb, null, null, null,
                 case when lease % 5 = 0 then 'job ' || (lease / 5) % 20000 end, null, null, null
             )::scheduler.run)
             from generate_series(1, {HELD}) n
@@ -111,6 +113,20 @@ _JOBS: LiteralString = f"""
         scheduler.clock(), scheduler.clock(), case when i % 200 = 0 then interval '1 minute' end,
         case when i % 200 = 0 then {ENDED} + i * 10 end
     from generate_series(1, {JOBS}) i
+"""
+# Every hundredth job is fired by workers from timers; half of these wait for one.
+_PULSES: LiteralString = f"""
+    insert into scheduler.pulse (
+        app, job, revision, period, from_end, anchor_at, worker, lease, taken_at, reported_at, run_id, run
+    )
+    select {_APP}, 'job ' || i, 1, interval '1 second', false, scheduler.clock(),
+        case when i % 200 = 0 then {WORKERS} - {ALIVE} + 1 + i / 200 % {ALIVE} end,
+        case when i % 200 = 0 then nextval('scheduler.lease_id') end, scheduler.clock(), scheduler.clock(),
+        case when i % 200 = 0 then {ENDED} + {PENDING} + 900 end,
+        case when i % 200 = 0 then jsonb_populate_record(null::scheduler.run, jsonb_build_object(
+            'id', 0, 'app', {_APP}, 'queue', {_QUEUE}, 'executor', {_EXECUTOR}, 'spec', {_SPEC}::jsonb, 'priority', 0
+        )) end
+    from generate_series(100, {JOBS}, 100) i
 """
 _HISTORY: LiteralString = f"""
     insert into scheduler.history (
@@ -160,7 +176,7 @@ _LEAVES: LiteralString = """
 """
 _SHARES = [
     [_HISTORY, _LOG],
-    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _FIRES, _SEQUENCES],
+    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _PULSES, _FIRES, _SEQUENCES],
 ]
 
 

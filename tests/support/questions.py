@@ -12,7 +12,7 @@ from tests.support.reading import Connection, Reading, reading
 from tests.support.statistics import Statistics
 
 MODES = ("force_custom_plan", "force_generic_plan")
-SMALL = {"app", "lease", "server", "worker"}
+SMALL = {"app", "lease", "pulse", "server", "worker"}
 """Tables that may be read whole while they are some pages; what is allowed of them bounds it all the same."""
 
 

@@ -319,3 +319,41 @@ def test_a_plan_speaks_the_words_of_the_database() -> None:
 def test_a_delay_is_sent_to_the_microsecond() -> None:
     assert planned(replace(AFTER, schedule="@after 36500d")).as_json()["delay"] == "3153600000.000000 seconds"
     assert planned(replace(AFTER, schedule="@after 1500us")).as_json()["delay"] == "0.001500 seconds"
+
+
+BELOW = timedelta(seconds=5)
+
+
+def handed(job: DueJobs = JOB, **changes: Any) -> Plan:
+    """Of a server that leaves periods below five seconds to workers."""
+    job = replace(job, **{"overlap": "skip", "next_at": at(seconds=2)} | changes)
+    return plan(job, at(seconds=10), pulse_below=BELOW)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "from_end"), [("@every 10ms", False), ("@every 4999ms", False), ("@after 1s", True)]
+)
+def test_a_short_period_is_handed_to_workers_from_its_next_instant_on(schedule: str, from_end: bool) -> None:
+    one = handed(schedule=schedule)
+    assert (one.next_at, one.fires, one.delay, one.from_end) == (at(seconds=2), (), None, from_end)
+    assert one.period is not None
+    assert one.as_json()["period"] == f"{one.period.total_seconds():f} seconds"
+
+
+@pytest.mark.parametrize("schedule", ["@every 5s", "@after 5s", "* * * * * *"])
+def test_a_period_that_is_not_below_the_limit_is_planned_by_rows(schedule: str) -> None:
+    one = handed(schedule=schedule)
+    assert one.period is None
+    assert outcomes(one) == [(at(seconds=2), "planned")]
+
+
+@pytest.mark.parametrize("asked", [{"overlap": "allow"}, {"overlap": "queue"}, {"misfire": "all"}, {"jitter": 0.1}])
+def test_what_asks_for_more_than_a_timer_is_planned_by_rows(asked: dict[str, Any]) -> None:
+    one = handed(schedule="@every 1s", **asked)
+    assert one.period is None
+    assert one.fires
+
+
+def test_nothing_is_handed_over_before_its_first_instant_is_near() -> None:
+    one = handed(schedule="@every 1s", next_at=None, starts_at=at(1), anchor_at=at(1))
+    assert (one.period, one.next_at) == (None, at(1, seconds=1))

@@ -27,6 +27,7 @@ begin
     if tg_op = 'DELETE' then
         perform from scheduler.job_schedule s where s.app = old.app and s.job = old.name for update;
         perform scheduler.withdraw(old.app, old.name, 'removed', true);
+        perform scheduler.revoke_pulse(old.app, old.name);
         return old;
     end if;
     if (new.app, new.name) is distinct from (old.app, old.name) then
@@ -42,6 +43,7 @@ begin
     perform scheduler.withdraw(
         new.app, new.name, case when new.paused_at is null then 'edited' else 'paused' end, new.paused_at is not null
     );
+    perform scheduler.revoke_pulse(new.app, new.name);
     -- Of @after: set when the run that it awaited was taken back. It keeps its instant.
     if exists (select from scheduler.fire f where f.app = new.app and f.job = new.name and f.scheduled_at = v_awaited) then
         v_awaited := null;

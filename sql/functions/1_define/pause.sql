@@ -27,8 +27,9 @@ begin
         select s.job, s.next_at from scheduler.job_schedule s where s.app = pause.app order by s.job for update
     loop
         v_count := scheduler.withdraw(pause.app, v_schedule.job, 'paused', false);
-        -- Also without a next instant a job may have something to come: its last run, or the one that @after awaits.
-        if v_count > 0 or v_schedule.next_at is not null then
+        -- Also without a next instant a job may have something to come: its last run, the one that @after awaits, or what
+        -- a worker fires from its timer.
+        if scheduler.revoke_pulse(pause.app, v_schedule.job) or v_count > 0 or v_schedule.next_at is not null then
             update scheduler.job_schedule s set
                 revision = s.revision + 1, next_at = '-infinity', after_at = scheduler.clock(), awaits = null
             where s.app = pause.app and s.job = v_schedule.job;

@@ -48,6 +48,8 @@ begin
         end if;
         return next;
     end loop;
+    -- What they fired from timers comes back as well: one run each, the span that was never reported.
+    return query select p.app, p.lease, p.worker, 1, true from scheduler.reclaim_pulses(p_limit) p;
 end
 $$;
 comment on function scheduler.reclaim(interval, integer) is 'Declares the silent dead and takes back what they held.';
