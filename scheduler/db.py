@@ -144,12 +144,14 @@ class Backoff:
         self._failures = 0
 
 
-_found: dict[str, int] = {}  # by DSN: which of its hosts was found last, or is to be tried next
+_found: dict[str, int] = {}  # by the hosts of a DSN: which was found last, or is to be tried next; for all connections
 
 
 async def _open(conninfo: str, statement_timeout: float) -> Session:
     hosts = _hosts(conninfo)
-    first = _found.get(conninfo, 0)
+    given = conninfo_to_dict(conninfo)
+    these = f"{given.get('host')} {given.get('hostaddr')} {given.get('port')}"
+    first = _found.get(these, 0)
     errors: list[psycopg.OperationalError] = []
     for place in [*range(first, len(hosts)), *range(first)]:
         try:
@@ -157,10 +159,10 @@ async def _open(conninfo: str, statement_timeout: float) -> Session:
         except psycopg.OperationalError as error:
             errors.append(error)
         except asyncio.CancelledError:
-            _found[conninfo] = (place + 1) % len(hosts)
+            _found[these] = (place + 1) % len(hosts)
             raise
         else:
-            _found[conninfo] = place
+            _found[these] = place
             return conn
     if len(errors) == 1:
         raise errors[0]
@@ -207,7 +209,7 @@ def _hosts(conninfo: str) -> list[str]:
 
 
 def _is_read_only(error: psycopg.Error) -> bool:
-    """Whether a host was reached that takes no writes: libpq's own words, which it does not translate."""
+    """Whether a host was reached that takes no writes: libpq has words for it and no code (nor a locale, in here)."""
     return "session is read-only" in str(error) or "server is in hot standby mode" in str(error)
 
 

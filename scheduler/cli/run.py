@@ -193,7 +193,9 @@ async def _all(
     """
     stopping, forced = asyncio.Event(), asyncio.Event()
     _obey_signals(stopping, forced)
-    async with await db.connect(place.dsn, name="run", statement_timeout=0) as conn:
+    # An upgrade may take longer than any statement of daily work.
+    timeout = 0 if upgrade and place.is_embedded else Settings.from_env().statement_timeout
+    async with await db.connect(place.dsn, name="run", statement_timeout=timeout) as conn:
         await prepare(conn, place, upgrade=upgrade)
         await ready(conn)
 

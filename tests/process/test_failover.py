@@ -100,6 +100,7 @@ def test_a_worker_does_nothing_while_its_database_is_read_only_and_goes_on_after
         site.read_only("off")
         fleet.wait_for(naps + waiting)
         assert [fleet.attempts(run) for run in naps] == [["succeeded"]] * 3, "what had ended was reported"
+        assert "cannot be stored" not in worker.log
         assert worker.log.count(IS_READ_ONLY) == 1
         assert worker.log.count(IS_BACK) == 1
         assert worker.returncode is None

@@ -14,6 +14,7 @@ import pytest
 
 from scheduler import db as database
 from scheduler.listen import Listener
+from tests.support.command import Scheduler
 from tests.support.fleet import Fleet, wait_until
 from tests.support.pooler import pooler
 
@@ -129,6 +130,17 @@ def test_a_session_of_its_own_behind_a_pooler_can_listen(
         assert asyncio.run(hears(dsn))
     with pooler(direct_dsn, round_robin=round_robin) as dsn:
         assert not asyncio.run(hears(dsn))
+
+
+def test_commands_work_through_a_pooler_and_the_installation_too(empty_dsn: str) -> None:
+    with pooler(empty_dsn, size=BACKENDS) as dsn:
+        scheduler = Scheduler(dsn)
+        assert "applied functions" in scheduler.says("migrate")
+        assert scheduler.says("migrate") == "up to date\n"
+        run = scheduler.says("enqueue", "shop", "python", '{"task": "note"}').strip()
+        assert scheduler.json("runs", "show", run)["state"] == "pending"
+        assert [row["app"] for row in scheduler.json("apps")["apps"]] == ["shop"]
+        assert {left[:2] for left in left_on_backends(dsn).values()} == {("0", "0")}
 
 
 def left_on_backends(dsn: str) -> dict[int, tuple[str, str, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from scheduler.errors import ConfigError, SchemaError
 from scheduler.service import Server
 from tests.conftest import Connect
 from tests.support.jobs import FakeWorker, runs, schedule
+from tests.support.proxy import Proxy
 
 QUICK = Settings(heartbeat=0.05, dead_after=0.5, poll=0.1)
 PATIENCE = 20.0
@@ -141,6 +143,27 @@ async def test_a_server_outlives_the_loss_of_all_its_connections(
         await until(lambda: len(runs(db)) >= 9)
         await until(lambda: server.listener.is_connected)
     assert servers(db) == [("s1", True, False)]
+
+
+async def test_a_server_whose_connections_are_swallowed_makes_new_ones_in_time(
+    dsn: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.listen.PROBE", 0.5)
+    monkeypatch.delenv("SCHEDULER_LISTEN_DSN", raising=False)
+    settings = Settings(heartbeat=0.05, dead_after=30, poll=0.1, statement_timeout=1)
+    with Proxy(dsn) as proxy:
+        async with running(proxy.dsn, settings) as server:
+            schedule(db, expression="* * * * * *", overlap="allow")
+            await until(lambda: len(runs(db)) >= 9)
+            often = [loop for name, loop in server.loops.items() if name != "janitor"]
+            listens = server.listener.is_connected
+            proxy.swallow()
+            swallowed = time.monotonic()
+            db.execute("delete from scheduler.run")
+            await until(lambda: all(loop.last_success > swallowed + 1 for loop in often))
+            assert time.monotonic() - swallowed < 4, "each waited for its answer for a second"
+            await until(lambda: not listens or server.listener.is_connected)
+            await until(lambda: len(runs(db)) >= 2)
 
 
 async def test_a_server_stops_at_once_even_while_a_statement_of_its_own_waits(

@@ -110,6 +110,20 @@ def test_a_worker_in_a_black_hole_stops_in_time_and_comes_back(fleet: Fleet, pro
     assert worker.returncode is None
 
 
+def test_a_worker_whose_connections_are_swallowed_makes_new_ones_before_it_is_declared_dead(
+    fleet: Fleet, proxy: Proxy
+) -> None:
+    worker = fleet.start(dsn=proxy.dsn, env={"SCHEDULER_STATEMENT_TIMEOUT": "1"})
+    naps = fleet.insert("nap", {"seconds": 3}, count=3)
+    fleet.wait_for_effect("began", naps)
+    proxy.swallow()
+    later = fleet.insert("note", count=10)
+    fleet.wait_for(naps + later, seconds=10, reclaim=True)
+    assert {run: fleet.attempts(run) for run in naps + later} == {run: ["succeeded"] for run in naps + later}
+    assert fleet.scalar("select count(*) from scheduler.worker") == 1
+    assert worker.returncode is None
+
+
 def test_a_worker_in_a_black_hole_can_be_told_to_stop(fleet: Fleet, proxy: Proxy) -> None:
     worker = fleet.start(dsn=proxy.dsn)
     fleet.wait_for_effect("began", fleet.insert("nap", {"seconds": 600}))

@@ -34,6 +34,7 @@ class Proxy:
         self._door.listen()
         self._flows = threading.Event()
         self._flows.set()
+        self._all_flows = [self._flows]
         self._released = threading.Event()
         self._cut_after: bytes | None = None
         self._held: bytes | None = None
@@ -61,8 +62,16 @@ class Proxy:
     def flow(self) -> None:
         """Deliver what has waited, and go on."""
         self._held = None
-        self._flows.set()
+        for flows in self._all_flows:
+            flows.set()
         self._released.set()
+
+    def swallow(self) -> None:
+        """As `go_silent`, but only for the connections that there are, and for good. New ones work."""
+        self._flows.clear()
+        self._flows = threading.Event()
+        self._flows.set()
+        self._all_flows.append(self._flows)
 
     def hold(self, text: bytes) -> None:
         """Let the statements that hold this text wait, and what comes after them on their connections."""
@@ -88,10 +97,11 @@ class Proxy:
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         doomed = threading.Event()
+        flows = self._flows
         self._sockets |= {client, server}
-        answers = threading.Thread(target=self._answer, args=(server, client, doomed), daemon=True)
+        answers = threading.Thread(target=self._answer, args=(server, client, doomed, flows), daemon=True)
         answers.start()
-        self._ask(client, server, doomed)
+        self._ask(client, server, doomed, flows)
         answers.join()
         self._sockets -= {client, server}
         client.close()
@@ -104,10 +114,12 @@ class Proxy:
         server.connect(f"{self._host}/{self._name}")
         return server
 
-    def _ask(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+    def _ask(
+        self, client: socket.socket, server: socket.socket, doomed: threading.Event, flows: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(CHUNK):
-                self._flows.wait()
+                flows.wait()
                 if self._held is not None and self._held in data:
                     self._released.wait()
                 self.asked.append(data)
@@ -115,18 +127,20 @@ class Proxy:
                     self._cut_after = None
                     doomed.set()
                 server.sendall(data)
-        self._flows.wait()
+        flows.wait()
         _shut(server)
 
-    def _answer(self, server: socket.socket, client: socket.socket, doomed: threading.Event) -> None:
+    def _answer(
+        self, server: socket.socket, client: socket.socket, doomed: threading.Event, flows: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(CHUNK):
-                self._flows.wait()
+                flows.wait()
                 if doomed.is_set():
                     self.cuts += 1
                     break
                 client.sendall(data)
-        self._flows.wait()
+        flows.wait()
         _shut(client)
         _shut(server)
 
