@@ -133,8 +133,6 @@ class Ticker:
         if self._pulses or self._unsure:
             await self._compare(conn)
             self._unsure = False
-        if self._journal:  # before the reports: who follows a log until its run ended has seen all of it
-            await self._journal.flush(conn)
         await self._report(conn)
         await self._let_go(conn)
         now = time.monotonic()
@@ -165,6 +163,8 @@ class Ticker:
             is_due = now - pulse.reported_at >= SPAN or self._is_idle(pulse)
             if is_due and pulse.to_send() is not None:
                 by_app[pulse.taken.app].append(pulse)
+        # After the reports were chosen: who follows a log until its run ended has seen all of it.
+        await self._journal.flush(conn)
         for app, pulses in by_app.items():
             spans = [pulse.sent for pulse in pulses if pulse.sent is not None]
             answers = await store.report_pulses(conn, app, self._worker, spans)

@@ -105,8 +105,8 @@ def workers(
 
 @contextmanager
 def server(bench: Bench) -> Iterator[Process]:
-    """A server process without a worker, ready; ended with the block. It plans all by rows: that is what is measured."""
-    env = {"SCHEDULER_PULSE_BELOW": "0"}
+    """A server process without a worker, ready; ended with the block."""
+    env = {"SCHEDULER_PULSE_BELOW": "0"}  # all is planned by rows: that is what is measured
     with _running([Process(bench, "server", ["run", "--no-worker"], env)]) as started:
         yield started[0]
 

@@ -355,8 +355,8 @@ async def workers(
 async def jobs(conn: Connection, *, app: str | None = None, after: tuple[str, str] = ("", ""), limit: int) -> list[Row]:
     """Definitions by app and name, those later than `after`, with what is known of their past and future.
 
-    `pulse`: of one that a worker fires from its timer, which does, under which fence; then `last_result` sums up the last
-    few seconds.
+    `pulse`: of one that a worker fires from its timer, which one does, and its fence; then `last_result` sums up the
+    last few seconds.
     """
     parameters = {"app": app, "after_app": after[0], "after_name": after[1], "limit": limit}
     return await _read(conn, (_EVERY_JOB if app is None else _JOBS_OF_APP) + _JOBS, parameters)

@@ -134,9 +134,13 @@ async def test_a_worker_takes_what_it_can_run_and_as_much_as_it_can_fire(
     await handed_over(dsn, db, clock, "a", queue="slow")
     await handed_over(dsn, db, clock, "b", executor="shell")
     await handed_over(dsn, db, clock, "c", expression="@every 10ms")
+    await handed_over(dsn, db, clock, "d", expression="@every 20ms")
     worker = add_worker(db)
     assert take(db, worker, apps=["another"]) == []
-    assert take(db, worker, queues=["default"], executors=["python"], rate=99.0) == []
+    assert take(db, worker, queues=["default"], executors=["python"], rate=49.0) == []
+    assert take(db, worker, queues=["default"], executors=["python"], rate=149.0) == ["c"]
+    assert release(db, worker, lease(db, "c")) == 1
+    assert take(db, worker, queues=["default"], executors=["python"], rate=99.0) == ["d"]
     assert take(db, worker, queues=["default"], executors=["python"], rate=100.0) == ["c"]
     assert take(db, worker, limit=1) == ["a"]
     assert take(db, worker) == ["b"]

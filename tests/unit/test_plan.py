@@ -326,7 +326,8 @@ BELOW = timedelta(seconds=5)
 
 def handed(job: DueJobs = JOB, **changes: Any) -> Plan:
     """Of a server that leaves periods below five seconds to workers."""
-    job = replace(job, **{"overlap": "skip", "next_at": at(seconds=2)} | changes)
+    asked: dict[str, Any] = {"overlap": "skip", "next_at": at(seconds=2)}
+    job = replace(job, **asked | changes)
     return plan(job, at(seconds=10), pulse_below=BELOW)
 
 

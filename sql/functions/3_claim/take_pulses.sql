@@ -29,13 +29,15 @@ begin
     end if;
     select array_agg(f.app), array_agg(f.job) into v_apps, v_jobs
     from (
-        select w.app, w.job, sum(1 / greatest(extract(epoch from w.period)::float8, 0.01)) over (order by w.app, w.job) as rate
+        select w.app, w.job, sum(w.rate) over (order by w.app, w.job) as rate
         from (
-            select p.app, p.job, p.period from scheduler.pulse p
+            select p.app, p.job, r.rate from scheduler.pulse p
+            cross join lateral (select 1 / greatest(extract(epoch from p.period)::float8, 0.01) as rate) r
             cross join lateral (
                 select j.queue, j.executor from scheduler.job j where j.app = p.app and j.name = p.job offset 0
             ) j
-            where p.worker is null and (p_apps is null or p.app = any (p_apps))
+            -- One that is too fast for what is left does not stand before those that are not.
+            where p.worker is null and r.rate <= p_rate and (p_apps is null or p.app = any (p_apps))
                 and (p_queues is null or j.queue = any (p_queues))
                 and (p_executors is null or j.executor = any (p_executors))
             order by p.app, p.job

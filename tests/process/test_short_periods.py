@@ -318,6 +318,21 @@ def told(fleet: Fleet, *words: str) -> Callable[[], str]:
     return ask
 
 
+def test_a_job_that_a_worker_never_heard_it_was_given_is_let_go_and_taken(fleet: Fleet, server: Process) -> None:
+    worker = fleet.start(env=HARD)
+    add(fleet.db, "known", SLOW, "say", args={"name": "known"})
+    wait_for_fires(fleet, "known", 1)
+    later = fleet.scalar("select now() + interval '1 hour'")
+    add(fleet.db, "unknown", SLOW, "say", args={"name": "unknown"}, starts_at=later)
+    # As after a take whose answer was lost.
+    fleet.db.execute(
+        "insert into scheduler.pulse (app, job, revision, period, from_end, anchor_at, worker, lease, taken_at)"
+        " values ('shop', 'unknown', 1, '1 s', false, now(), %s, nextval('scheduler.lease_id'), now())",
+        [fleet.worker(worker)["id"]],
+    )
+    wait_for_fires(fleet, "unknown", 2)
+
+
 def test_lines_that_fires_write_stay_in_order_and_all_are_kept(fleet: Fleet, server: Process) -> None:
     fleet.start(env=HARD)
     add(fleet.db, "talking", SLOW, "talk", args={"lines": 3})
