@@ -68,9 +68,12 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=Variadic)
 @click.option("--no-worker", is_flag=True, help="Plan and reclaim only; execute nothing.")
+@click.option("--advertise", metavar="URL", help="Where clients reach this server; shown to who asks who owns an app.")
 @click.option("--demo", is_flag=True, help="Add a job that says hello, and print its runs.")
 @_services
-def run(*, no_worker: bool, demo: bool, label: str | None, executors: str | None, **options: Any) -> None:
+def run(
+    *, no_worker: bool, advertise: str | None, demo: bool, label: str | None, executors: str | None, **options: Any
+) -> None:
     """Run a server, and with it a worker for every app it finds.
 
     On the embedded PostgreSQL, whose schema it brings up to date, all executors are offered: python, shell, http, sql.
@@ -83,7 +86,7 @@ def run(*, no_worker: bool, demo: bool, label: str | None, executors: str | None
         names = [] if no_worker else _executors(executors, _EMBEDDED if place.is_embedded else _ELSEWHERE)
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
-        parts = [_server(place, settings, label or socket.gethostname())]
+        parts = [_server(place, settings, label or socket.gethostname(), advertise)]
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, **options))
         if demo:
@@ -124,10 +127,10 @@ def worker(
         _runner(_all(place, [part], ready))
 
 
-def _server(place: Place, settings: Settings, label: str) -> Part:
+def _server(place: Place, settings: Settings, label: str, address: str | None) -> Part:
     from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
 
-    server = Server(place.dsn, settings, label=label)
+    server = Server(place.dsn, settings, label=label, address=address)
     return lambda stopping, _: server.run(stopping)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.plan import Plan, plan
 from scheduler.store import duty
+from tests.support.builders import own
 from tests.support.clock import Clock
 from tests.support.jobs import NOON, plan_once, schedule
 
@@ -27,12 +28,16 @@ async def test_due_jobs_come_a_page_at_a_time_earliest_first(
     if not new:
         await plan_once(dsn)
         clock.advance(55)
-    page = "select d.jobs, d.next_at::text, d.app, d.last_job from scheduler.due_jobs('10 s', 2, %(new)s) d"
-    following = "select d.jobs from scheduler.due_jobs('10 s', 2, %(new)s, %(at)s::timestamptz, %(app)s, %(job)s) d"
-    ((jobs, at, app, job),) = db.execute(page, {"new": new}).fetchall()
+    page = "select d.jobs, d.next_at::text, d.app, d.last_job from scheduler.due_jobs(%(server)s, '10 s', 2, %(new)s) d"
+    following = """
+        select d.jobs
+        from scheduler.due_jobs(%(server)s, '10 s', 2, %(new)s, %(at)s::timestamptz, %(app)s, %(job)s) d
+    """
+    server = own(db)
+    ((jobs, at, app, job),) = db.execute(page, {"server": server, "new": new}).fetchall()
     assert (jobs, job) == (["a", "b"], "b")
-    assert db.execute(following, {"new": new, "at": at, "app": app, "job": job}).fetchall() == [(["c"],)]
-    assert db.execute(page, {"new": not new}).fetchall() == []
+    assert db.execute(following, {"server": server, "new": new, "at": at, "app": app, "job": job}).fetchall() == [(["c"],)]
+    assert db.execute(page, {"server": server, "new": not new}).fetchall() == []
 
 
 def test_jobs_that_are_to_be_decided_alike_are_read_as_one(db: psycopg.Connection, clock: Clock) -> None:
@@ -48,7 +53,7 @@ def test_jobs_that_are_to_be_decided_alike_are_read_as_one(db: psycopg.Connectio
     clock.advance(1)
     schedule(db, "d")
     schedule(db, "rate 3", "@every 1m")
-    groups = db.execute("select d.jobs from scheduler.due_jobs('10 s', 100, true) d").fetchall()
+    groups = db.execute("select d.jobs from scheduler.due_jobs(%s, '10 s', 100, true) d", [own(db)]).fetchall()
     assert sorted(sorted(jobs) for (jobs,) in groups) == [
         ["a", "b", "c"],
         ["d"],

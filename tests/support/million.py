@@ -35,6 +35,9 @@ WORKERS = 20_000
 """Workers ever; the last ALIVE are there still."""
 ALIVE = 40
 SERVERS = 2_000
+"""Servers ever; the last four are there still, and the last one owns all that has jobs."""
+OWNED = 20_000
+"""Apps of the other three."""
 
 # Three large apps and 17 small ones; four queues, three priorities and three executors to each. Nothing is at random.
 _APP: LiteralString = """
@@ -98,6 +101,13 @@ _PROCESSES: LiteralString = f"""
         case when i <= {SERVERS} - 4 then scheduler.clock() - interval '1 hour' end
     from generate_series(1, {SERVERS}) i
 """
+_OWNERS: LiteralString = f"""
+    insert into scheduler.owner (app, server, epoch, weight)
+    select distinct {_APP}, {SERVERS}, 1, 1000 from generate_series(1, {JOBS}) i;
+    insert into scheduler.owner (app, server, epoch, weight)
+    select 'other ' || i, {SERVERS} - 1 - i % 3, 2, 1 from generate_series(1, {OWNED}) i;
+    select setval('scheduler.epoch', 2)
+"""
 # As many jobs to an app as it has runs; one in a thousand is due. 500 of them are @after and await a run's end.
 _JOBS: LiteralString = f"""
     insert into scheduler.job (app, name, schedule, executor, spec, queue, overlap, created_at)
@@ -160,7 +170,7 @@ _LEAVES: LiteralString = """
 """
 _SHARES = [
     [_HISTORY, _LOG],
-    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _FIRES, _SEQUENCES],
+    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _OWNERS, _FIRES, _SEQUENCES],
 ]
 
 
