@@ -2,7 +2,6 @@ create or replace function scheduler.assign_apps(
     p_dead_after interval default null, p_rebalance boolean default false, out moved integer, out next_in interval
 )
 language plpgsql
-set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
