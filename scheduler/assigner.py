@@ -31,7 +31,7 @@ class Assigner:
     def __init__(
         self, link: Link, settings: Settings, server: Callable[[], int], runs: Counter[str], moved: Callable[[], None]
     ) -> None:
-        """`server`: who we are just now. `runs`: what our planner planned, by app. `moved` is called when apps moved."""
+        """`server`: who we are just now. `runs`: what our planner planned, by app. `moved`: called when apps moved."""
         self._link = link
         self._settings = settings
         self._server = server
@@ -56,7 +56,9 @@ class Assigner:
             log.info("%d apps have a new owner", assigned.moved)
             self._moved()
         # Not a poll later: a death is declared the moment it may be.
-        return self._settings.poll if assigned.next_in is None else min(self._settings.poll, max(assigned.next_in, BUSY))
+        return (
+            self._settings.poll if assigned.next_in is None else min(self._settings.poll, max(assigned.next_in, BUSY))
+        )
 
     def _count(self) -> dict[str, int]:
         """The runs of late, by app. Counted by the minute alone, an hourly app would weigh something else each time."""
@@ -64,5 +66,5 @@ class Assigner:
             self._recent[app] = self._recent.get(app, 0.0) + runs
         self._runs.clear()
         counts = {app: round(runs) for app, runs in self._recent.items()}
-        self._recent = {app: runs * FADING for app, runs in self._recent.items() if runs >= 0.5}
+        self._recent = {app: runs * FADING for app, runs in self._recent.items() if counts[app]}
         return counts

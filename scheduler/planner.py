@@ -7,8 +7,8 @@ what is due within the horizon, and new definitions, whose first instant is to b
 short, so that a million of them hold up nothing that is due.
 
 A planner reads and writes for the apps that its server owns. Any number may nevertheless work at once: plan_fires
-compares owner and epoch and what a plan was made from, and the ledger's key does the rest. What a planner reads is only a
-reason to decide, never a right to write.
+compares owner and epoch and what a plan was made from, and the ledger's key does the rest. What a planner reads is only
+a reason to decide, never a right to write.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ class Planner:
             # Also after what was planned: a run that was replaced just now may have been pending still, and then its
             # successor has nobody to wait for.
             started = time.monotonic()
-            stock = await duty.take_stock(
-                conn, server, ahead=self._settings.plan_ahead, within=self._settings.poll
-            )
+            stock = await duty.take_stock(conn, server, ahead=self._settings.plan_ahead, within=self._settings.poll)
             self.waits, self.took = stock.waits, time.monotonic() - started
             due_in, deferred_in = _or_never(stock.due_in), _or_never(stock.deferred_in)
             if min(due_in, deferred_in) > 0:

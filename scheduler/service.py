@@ -7,8 +7,8 @@
             ├─ janitor
             └─ listener
 
-Servers are equal and know nothing of each other: what keeps them apart is in the database. A duty has a connection of its
-own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all: the assigner, whose
+Servers are equal and know nothing of each other: what keeps them apart is in the database. A duty has a connection of
+its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all: the assigner, whose
 statements are short, uses the reclaimer's.
 """
 

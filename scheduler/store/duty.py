@@ -55,7 +55,7 @@ class DueJobs:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """`due_in`: seconds until there is something to plan, zero or less: there is now; None: not within the time asked for.
+    """`due_in`: seconds until there is something to plan, zero or less: there is now; None: not within the time asked.
 
     `deferred_in`: the same of the instants that are decided when they come. `waits`: something goes on when a run ends.
     """
@@ -67,8 +67,8 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many jobs were given their next instant, which of those that were asked about, how many were deferred, and how
-    many runs were written.
+    """How many jobs were given their next instant, which of those that were asked about, how many were deferred, and
+    how many runs were written.
     """
 
     moved: int
@@ -79,8 +79,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """How many apps moved; None: another server is at it just now. `next_in`: seconds until a server may be declared dead,
-    or an app that was passed over can move.
+    """How many apps moved; None: another server is at it just now. `next_in`: seconds until a server may be declared
+    dead, or an app that was passed over can move.
     """
 
     moved: int | None
@@ -100,8 +100,8 @@ class Reclaimed:
 
 # Intervals end at 317 years, which is forever, and instants at the year 9999; earlier than 1970 is no bound at all.
 _DUE_JOBS: LiteralString = """
-    select d.app, d.epoch, d.jobs, d.revisions, d.last_job, d.schedule, d.timezone, d.dst_gap, d.dst_fold, d.overlap, d.misfire,
-        d.misfire_limit,
+    select d.app, d.epoch, d.jobs, d.revisions, d.last_job, d.schedule, d.timezone, d.dst_gap, d.dst_fold, d.overlap,
+        d.misfire, d.misfire_limit,
         least(extract(epoch from d.misfire_grace), 1e10)::float8 as misfire_grace,
         least(coalesce(extract(epoch from d.jitter), 0), 1e10)::float8 as jitter,
         case when d.starts_at > '1970-01-01Z' then least(d.starts_at, '9999-01-01Z') end as starts_at,
@@ -118,8 +118,8 @@ _FROM_THE_START = {"expected": None, "app": None, "last_job": None}
 
 
 async def take_stock(conn: Connection, server: int, *, ahead: float, within: float) -> Stock:
-    """Lets go on what waited for the end of a run in the server's apps, and says when there is something to plan, if that
-    is `within` so many seconds.
+    """Lets go on what waited for the end of a run in the server's apps, and says when there is something to plan, if
+    that is `within` so many seconds.
     """
     async with conn.cursor(row_factory=class_row(Stock)) as cursor:
         await cursor.execute(
@@ -136,7 +136,8 @@ async def take_stock(conn: Connection, server: int, *, ahead: float, within: flo
 async def due_jobs(
     conn: Connection, server: int, *, ahead: float, limit: int, new: bool = False, after: DueJobs | None = None
 ) -> list[DueJobs]:
-    """A page of `limit` jobs of the server's apps that have an instant within `ahead` seconds, earliest first, behind the group `after`.
+    """A page of `limit` jobs of the server's apps that have an instant within `ahead` seconds, earliest first, behind
+    the group `after`.
 
     With `new` those whose next instant is yet to be computed.
     """
@@ -149,8 +150,8 @@ async def due_jobs(
 async def plan_fires(
     conn: Connection, app: str, server: int, epoch: int, plans: Sequence[dict[str, Any]], *, named: Sequence[str] = ()
 ) -> Written:
-    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction; none when the server
-    does not own the app under this epoch any more.
+    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction; none when the
+    server does not own the app under this epoch any more.
 
     What was written is counted and not listed, but for the jobs in `named`: there are two rows to each job.
     """
@@ -169,7 +170,7 @@ async def plan_fires(
 
 
 async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Reclaimed]:
-    """Declares workers dead that were silent for `dead_after` seconds; the leases that were taken back, at most `limit`."""
+    """Declares workers dead that were silent for `dead_after` seconds; what was taken back, at most `limit` leases."""
     async with conn.cursor(row_factory=class_row(Reclaimed)) as cursor:
         await cursor.execute(
             """

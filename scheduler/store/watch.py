@@ -156,14 +156,12 @@ _PROCESS_STATE: LiteralString = """
 _ALIVE: LiteralString = " where p.dead_at is null and p.stopped_at is null and p.id < %(before)s"
 _EVER: LiteralString = " where p.id < %(before)s"
 _LATEST_PROCESSES: LiteralString = " order by p.id desc limit %(limit)s"
-_SERVERS: LiteralString = (
-    """
+_SERVER_COLUMNS: LiteralString = """
     select p.id, p.label, p.host, p.pid, p.address, p.version, p.started_at, p.seen_at, p.stopped_at, p.dead_at,
         (select count(*) from scheduler.owner o where o.server = p.id) as apps,
-    """
-    + _PROCESS_STATE
-    + "from scheduler.server p"
-)
+"""
+_OF_SERVERS: LiteralString = "from scheduler.server p"
+_SERVERS: LiteralString = _SERVER_COLUMNS + _PROCESS_STATE + _OF_SERVERS
 _WORKER_COLUMNS: LiteralString = """
     select p.id, p.label, p.host, p.pid, p.apps, p.queues, p.executors, p.concurrency, p.version, p.started_at,
         p.seen_at, p.stopped_at, p.dead_at, (

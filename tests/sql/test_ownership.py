@@ -153,7 +153,9 @@ def test_small_differences_move_nothing(db: psycopg.Connection) -> None:
     db.execute("delete from scheduler.job where app = any (%s)", [removed])
     db.execute("select scheduler.weigh_apps(%s)", [lighter])
     assert (one(db, ASSIGN, True), shares(db)) == (0, [34, 50])
-    db.execute("delete from scheduler.job where app = any (%s)", [[a for a, o in owners(db).items() if o[0] == lighter][:5]])
+    db.execute(
+        "delete from scheduler.job where app = any (%s)", [[a for a, o in owners(db).items() if o[0] == lighter][:5]]
+    )
     db.execute("select scheduler.weigh_apps(%s)", [lighter])
     assert (one(db, ASSIGN, True), shares(db)) == (10, [39, 40])
 
@@ -193,6 +195,28 @@ def test_apps_weigh_by_their_jobs_and_the_runs_planned_of_late(db: psycopg.Conne
     assert rows(db, weights) == [("app 1", 2), ("app 2", 2)]
 
 
+def test_jobs_are_counted_up_to_ten_thousand(db: psycopg.Connection) -> None:
+    add_apps(db, 1, jobs=10_001)
+    assert one(db, "select scheduler.weight_of('app 1')") == 10_001
+    assert one(db, "select scheduler.weight_of('no app')") == 1
+
+
+@pytest.mark.parametrize(("loads", "balanced"), [([], True), ([8, 12], True), ([7, 13], False), ([10, 13, 7], False)])
+def test_loads_within_a_fifth_of_their_average_are_balanced(
+    db: psycopg.Connection, loads: list[int], *, balanced: bool
+) -> None:
+    assert one(db, "select scheduler.is_balanced(%s::bigint[], 10)", loads) is balanced
+
+
+async def test_apps_with_new_jobs_are_those_nobody_has_looked_at(dsn: str, db: psycopg.Connection) -> None:
+    add_apps(db, 3, jobs=2)
+    query: LiteralString = "select n.app from scheduler.apps_with_new_jobs(%s) n"
+    assert column(db, query, "") == ["app 1", "app 2", "app 3"]
+    assert column(db, query, "app 1") == ["app 2", "app 3"]
+    await plan_once(dsn)
+    assert column(db, query, "") == []
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     weights=st.lists(st.integers(1, 1_000), min_size=1, max_size=60),
@@ -203,7 +227,8 @@ def test_whatever_comes_and_goes_only_what_must_moves(
 ) -> None:
     db.execute("delete from scheduler.owner; delete from scheduler.server")
     db.execute(
-        "insert into scheduler.owner (app, weight) select 'app ' || i, w from unnest(%s::bigint[]) with ordinality u (w, i)",
+        "insert into scheduler.owner (app, weight)"
+        " select 'app ' || i, w from unnest(%s::bigint[]) with ordinality u (w, i)",
         [weights],
     )
     servers = [add_server(db)]
@@ -269,7 +294,10 @@ def test_a_plan_counts_only_of_the_owner_and_under_its_epoch(db: psycopg.Connect
     assert column(db, FIRES, APP, former, epoch + 1, plan) == []
     leave(db, former)
     assert column(db, FIRES, APP, former, epoch, plan) == []
-    assert (column(db, "select r.id from scheduler.run r"), column(db, "select f.job from scheduler.fire f")) == ([], [])
+    assert (column(db, "select r.id from scheduler.run r"), column(db, "select f.job from scheduler.fire f")) == (
+        [],
+        [],
+    )
     owner, epoch = owners(db)[APP]
     assert owner == other
     assert column(db, FIRES, APP, owner, epoch, plan) == ["planned", "moved"]
@@ -315,9 +343,7 @@ async def test_what_waits_for_the_end_of_a_run_is_let_go_by_the_owner_only(
     assert (one(db, waiting), one(db, awaited)) == (0, 0)
 
 
-async def test_a_deferred_instant_is_recalled_by_the_owner_only(
-    dsn: str, db: psycopg.Connection, clock: Clock
-) -> None:
+async def test_a_deferred_instant_is_recalled_by_the_owner_only(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
     worker = await busy_at_its_next_instant(dsn, db, clock, "skip")
     await plan_once(dsn)
     worker.finish()

@@ -150,7 +150,9 @@ def test_plan_fires_passes_over_jobs_it_does_not_know(db: psycopg.Connection) ->
 
 
 def test_take_stock_says_when_there_is_something_to_plan(db: psycopg.Connection, clock: Clock) -> None:
-    stock: LiteralString = "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock(%s, '10 s', '1 hour') s"
+    stock: LiteralString = (
+        "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock(%s, '10 s', '1 hour') s"
+    )
     server = own(db)
     assert rows(db, stock, server) == [(None, None, False)]
     schedule(db)
@@ -161,7 +163,9 @@ def test_take_stock_says_when_there_is_something_to_plan(db: psycopg.Connection,
 
 
 async def test_take_stock_tells_what_waits_for_the_end_of_a_run(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
-    stock: LiteralString = "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock(%s, '10 s', '1 hour') s"
+    stock: LiteralString = (
+        "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock(%s, '10 s', '1 hour') s"
+    )
     worker = await busy_at_its_next_instant(dsn, db, clock, "queue")
     await plan_once(dsn)
     assert rows(db, stock, own(db)) == [(None, "00:00:05", True)]

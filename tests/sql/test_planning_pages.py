@@ -36,7 +36,9 @@ async def test_due_jobs_come_a_page_at_a_time_earliest_first(
     server = own(db)
     ((jobs, at, app, job),) = db.execute(page, {"server": server, "new": new}).fetchall()
     assert (jobs, job) == (["a", "b"], "b")
-    assert db.execute(following, {"server": server, "new": new, "at": at, "app": app, "job": job}).fetchall() == [(["c"],)]
+    assert db.execute(following, {"server": server, "new": new, "at": at, "app": app, "job": job}).fetchall() == [
+        (["c"],)
+    ]
     assert db.execute(page, {"server": server, "new": not new}).fetchall() == []
 
 

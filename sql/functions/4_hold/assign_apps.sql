@@ -1,5 +1,6 @@
 create or replace function scheduler.assign_apps(
-    p_dead_after interval default null, p_rebalance boolean default false, out moved integer, out next_in interval
+    p_dead_after interval default null, p_rebalance boolean default false, p_search boolean default true,
+    out moved integer, out next_in interval
 )
 language plpgsql
 set enable_seqscan = off
@@ -26,6 +27,7 @@ begin
     -- and gives what they owned, and apps that are new, to the least loaded. With p_rebalance also takes apps from the
     -- overloaded, when a server is more than a fifth off the average: the excess and no more, the heaviest first, so that
     -- as few as possible move and small differences move none.
+    -- Without p_search it does not look for apps that are new, and waits not even for who alters the tables of jobs.
     -- Any server may call it at any time. One is at work at a time, the others get null and may come back. It waits for
     -- nobody: an app whose plan is being written just now stays with its owner until the next call.
     -- Returns how many apps moved and when to call again: a server may be declared dead then, or an app was passed over.
@@ -44,11 +46,13 @@ begin
     from scheduler.server s
     where s.dead_at is null and s.stopped_at is null;
 
-    insert into scheduler.owner (app, weight)
-    select n.app, scheduler.weight_of(n.app)
-    from scheduler.apps_with_new_jobs() n
-    where (select o.app from scheduler.owner o where o.app = n.app) is null;
-    if p_rebalance then
+    if p_search then
+        insert into scheduler.owner (app, weight)
+        select n.app, scheduler.weight_of(n.app)
+        from scheduler.apps_with_new_jobs() n
+        where (select o.app from scheduler.owner o where o.app = n.app) is null;
+    end if;
+    if p_search and p_rebalance then
         -- All there are: those whose jobs are on demand have nothing that is looked for.
         insert into scheduler.owner (app, weight)
         with recursive known (app) as (
@@ -143,4 +147,5 @@ begin
     end if;
 end
 $$;
-comment on function scheduler.assign_apps(interval, boolean) is 'Gives each app one living server, moving as few as possible.';
+comment on function scheduler.assign_apps(interval, boolean, boolean) is
+    'Gives each app one living server, moving as few as possible.';

@@ -6,7 +6,7 @@ begin
     update scheduler.server s set stopped_at = scheduler.clock()
     where s.id = p_server and s.dead_at is null and s.stopped_at is null;
     if found then
-        perform scheduler.assign_apps();
+        perform scheduler.assign_apps(p_search => false);
         perform pg_notify('scheduler_job', 'left');
     end if;
 end
