@@ -7,8 +7,9 @@ Jobs that are to be decided alike are read, decided and written as one. There ar
 what is due within the horizon, and new definitions, whose first instant is to be computed. A look at the second is cut
 short, so that a million of them hold up nothing that is due.
 
-Any number of planners may work at once: plan_fires compares what a plan was made from, and the ledger's key does the
-rest. What a planner reads is only a reason to decide, never a right to write.
+A planner reads and writes for the apps that its server owns. Any number may nevertheless work at once: plan_fires
+compares owner and epoch and what a plan was made from, and the ledger's key does the rest. What a planner reads is only
+a reason to decide, never a right to write.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
@@ -48,13 +50,17 @@ TOGETHER = 0.05
 
 
 class Planner:
-    def __init__(self, link: Link, settings: Settings) -> None:
+    def __init__(self, link: Link, settings: Settings, server: Callable[[], int]) -> None:
+        """`server` tells who we are just now: a server that was declared dead goes on under a new identity."""
+        self.runs: Counter[str] = Counter()
+        """How many were planned for each app, for whoever weighs them; it is cleared by who reads it."""
         self.waits = True
         """Whether the end of a run may be a reason to look again."""
         self.took = 0.0
         """Seconds that the last look took in which there may have been nothing to do."""
         self._link = link
         self._settings = settings
+        self._server = server
         self._has_recalled = False  # what an earlier server handed to workers, and this one plans by rows
         self._places: dict[bool, DueJobs | None] = {False: None, True: None}  # where each lane goes on; None: its start
 
@@ -64,38 +70,38 @@ class Planner:
             if not self._has_recalled:
                 await duty.recall_pulses(conn, below=self._settings.pulse_below)
                 self._has_recalled = True
-            return await self._plan(conn)
+            return await self._plan(conn, self._server())
 
-    async def _plan(self, conn: Connection) -> float:
+    async def _plan(self, conn: Connection, server: int) -> float:
         deadline = time.monotonic() + BUDGET
         while True:
             # Also after what was planned: a run that was replaced just now may have been pending still, and then its
             # successor has nobody to wait for.
             started = time.monotonic()
-            stock = await duty.take_stock(conn, ahead=self._settings.plan_ahead)
+            stock = await duty.take_stock(conn, server, ahead=self._settings.plan_ahead, within=self._settings.poll)
             self.waits, self.took = stock.waits, time.monotonic() - started
             due_in, deferred_in = _or_never(stock.due_in), _or_never(stock.deferred_in)
             if min(due_in, deferred_in) > 0:
                 gathered = max(due_in, TOGETHER * self._settings.plan_ahead)
                 return min(self._settings.poll, gathered, deferred_in)
-            changed = await self._look(conn, deadline, new=False)
-            changed += await self._look(conn, min(deadline, time.monotonic() + NEW), new=True)
+            changed = await self._look(conn, server, deadline, new=False)
+            changed += await self._look(conn, server, min(deadline, time.monotonic() + NEW), new=True)
             if not changed:  # others are at it
                 return self._settings.poll
             if time.monotonic() > deadline:
                 return 0.0
 
-    async def _look(self, conn: Connection, until: float, *, new: bool) -> int:
+    async def _look(self, conn: Connection, server: int, until: float, *, new: bool) -> int:
         """Once through a lane, a page at a time, from where the last look had to stop; how many jobs that changed."""
         changed = 0
         while time.monotonic() < until:
             page = await duty.due_jobs(
-                conn, ahead=self._settings.plan_ahead, limit=PAGE, new=new, after=self._places[new]
+                conn, server, ahead=self._settings.plan_ahead, limit=PAGE, new=new, after=self._places[new]
             )
             plans = await self._decide(page)
             written = 0
             for app, group in groupby(plans, _app):
-                written += await self._write(conn, app, list(group))
+                written += await self._write(conn, server, app, list(group))
             changed += written
             if _count(one.job for one in plans) < _count(page):
                 if not written:
@@ -130,15 +136,17 @@ class Planner:
                 break
         return sorted(plans, key=_app)
 
-    async def _write(self, conn: Connection, app: str, plans: list[Plan]) -> int:
+    async def _write(self, conn: Connection, server: int, app: str, plans: list[Plan]) -> int:
         refused = {job: one.error for one in plans if one.error is not None for job in one.job.jobs}
+        epoch = plans[0].job.epoch  # the same of all: they were read at once
         handed = 0
         if pulses := [one.as_json() for one in plans if one.period is not None]:
-            handed = await duty.plan_pulses(conn, app, pulses)
+            handed = await duty.plan_pulses(conn, app, server, epoch, pulses)
         fires = [one.as_json() for one in plans if one.period is None]
         if not fires:
             return handed
-        written = await duty.plan_fires(conn, app, fires, named=list(refused))
+        written = await duty.plan_fires(conn, app, server, epoch, fires, named=list(refused))
+        self.runs[app] += written.planned
         for job in written.named:
             log.warning("job %s of app %s is not planned: %s", job, app, refused[job])
         return handed + written.moved + written.deferred

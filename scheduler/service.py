@@ -1,13 +1,15 @@
 """A server process, put together: registration, heartbeat and the duties, from start to good-bye.
 
     Server ─┬─ heartbeat   says that it lives; declared dead, it registers anew
-            ├─ planner     woken by scheduler_job (a definition changed, a run of a job ended)
+            ├─ assigner    gives each app one living server; woken as the planner is, and when a server leaves
+            ├─ planner     woken by scheduler_job (a definition changed, a run of a job ended, an app has a new owner)
             ├─ reclaimer
             ├─ janitor
             └─ listener
 
-Servers are equal and know nothing of each other: what keeps them apart is in the database. Each duty has a connection
-of its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all.
+Servers are equal and know nothing of each other: what keeps them apart is in the database. A duty has a connection of
+its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all: the assigner, whose
+statements are short, uses the reclaimer's.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import psycopg
 
 import scheduler
 from scheduler import db, install, standing
+from scheduler.assigner import Assigner
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.errors import LeaseLostError, SchedulerError, from_database
@@ -61,9 +64,11 @@ class Server:
         self.id: int | None = None
         self._dsn = dsn
         self._links = {name: self._link(name) for name in ("heartbeat", "planner", "reclaimer", "janitor")}
-        self._planner = Planner(self._links["planner"], settings)
+        self._planner = Planner(self._links["planner"], settings, self._identity)
+        assigner = Assigner(self._links["reclaimer"], settings, self._identity, self._planner.runs, self._plan)
         self.loops = {
             "heartbeat": Loop("heartbeat", self._heartbeat, floor=settings.heartbeat),
+            "assigner": Loop("assigner", assigner.run_once, floor=settings.poll),
             "planner": Loop("planner", self._planner.run_once, floor=settings.poll),
             "reclaimer": Loop("reclaimer", Reclaimer(self._links["reclaimer"], settings).run_once, floor=settings.poll),
             "janitor": Loop("janitor", Janitor(self._links["janitor"], settings).run_once, floor=REST),
@@ -73,6 +78,7 @@ class Server:
             listen_dsn or dsn, [CHANNEL], name=f"server {label} listener", heard=self._heard, connected=self._wake
         )
         self._waking: asyncio.TimerHandle | None = None
+        self._has_news = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set, whatever becomes of the database meanwhile.
@@ -122,6 +128,7 @@ class Server:
                 # It was silent for too long. Nothing is lost with the old identity: a server holds no work.
                 before, self.id = self.id, await self._register(conn)
                 log.warning("server %s was declared dead, it goes on as server %d", before, self.id)
+                self._wake()
                 return self.settings.heartbeat
         received = time.monotonic()
         self.clock.observe(sent, received, now)
@@ -129,13 +136,27 @@ class Server:
 
     def _heard(self, _channel: str, payload: str) -> None:
         """Without a payload a run of a job has ended. Then the look may find little, so it gets a fifth of the time."""
+        self._has_news = self._has_news or bool(payload)
         if self._waking is None and (payload or self._planner.waits):
             delay = GATHERED + 4 * self._planner.took
-            self._waking = asyncio.get_running_loop().call_later(delay, self._wake)
+            self._waking = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _look(self) -> None:
+        self._waking = None
+        if self._has_news:  # and not for the end of a run, which makes no app and takes no server away
+            self._has_news = False
+            self.loops["assigner"].wake()
+        self._plan()
+
+    def _plan(self) -> None:
+        self.loops["planner"].wake()
 
     def _wake(self) -> None:
-        self._waking = None
-        self.loops["planner"].wake()
+        self._has_news = True
+        self._look()
+
+    def _identity(self) -> int:
+        return self.id or 0
 
     async def _stop(self, tasks: list[asyncio.Task[Any]]) -> None:
         for task in tasks:

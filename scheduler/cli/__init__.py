@@ -5,7 +5,7 @@ run         run, worker                          inputs      what users type
 migrate     migrate, dsn                         show        tables and JSON
 jobs        job …                                foresight   when a job is due next
 runs        enqueue, runs …, logs                failure     how a command ends
-watch       apps, queues, servers, workers       records     what services log
+watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`
 bench       bench
 """
@@ -42,6 +42,7 @@ for command in (
     runs.runs,
     runs.logs,
     watch.apps,
+    watch.locate,
     watch.queues,
     watch.servers,
     watch.workers,

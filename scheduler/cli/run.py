@@ -73,10 +73,18 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=Variadic)
 @click.option("--no-worker", is_flag=True, help="Plan and reclaim only; execute nothing.")
+@click.option("--advertise", metavar="URL", help="Where clients reach this server; shown to who asks who owns an app.")
 @click.option("--demo", is_flag=True, help="Add a job that says hello, and print its runs.")
 @_services
 def run(
-    *, no_worker: bool, demo: bool, label: str | None, executors: str | None, listen_dsn: str | None, **options: Any
+    *,
+    no_worker: bool,
+    advertise: str | None,
+    demo: bool,
+    label: str | None,
+    executors: str | None,
+    listen_dsn: str | None,
+    **options: Any,
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
 
@@ -91,7 +99,7 @@ def run(
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
         listen_dsn = resolve_listen_dsn(listen_dsn)
-        parts = [_server(place, settings, label or socket.gethostname(), listen_dsn)]
+        parts = [_server(place, settings, label or socket.gethostname(), advertise, listen_dsn)]
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
         if demo:
@@ -138,10 +146,10 @@ def worker(
         _runner(_all(place, [part], ready))
 
 
-def _server(place: Place, settings: Settings, label: str, listen_dsn: str | None) -> Part:
+def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Part:
     from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
 
-    server = Server(place.dsn, settings, label=label, listen_dsn=listen_dsn)
+    server = Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
     return lambda stopping, _: server.run(stopping)
 
 

@@ -1,4 +1,4 @@
-"""Who is there, and who has work: `apps`, `queues`, `servers`, `workers`."""
+"""Who is there, who has work, and who owns what: `apps`, `locate`, `queues`, `servers`, `workers`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from scheduler.cli import show
 from scheduler.cli.session import ask
 from scheduler.config import Settings
+from scheduler.errors import NotFoundError
 from scheduler.store import watch
 
 Row = dict[str, Any]
@@ -20,13 +21,16 @@ Row = dict[str, Any]
 @show.with_limit
 @show.with_json
 def apps(after: str, limit: int, as_json: bool) -> None:
-    """List the apps, and how much waits in each."""
+    """List the apps, how much waits in each, and which server plans it.
+
+    The owner is a server's id. Each time an app gets another owner, its epoch grows.
+    """
     rows = [_counted(row) for row in ask(lambda conn: watch.apps(conn, after=after, limit=limit))]
     if as_json:
         show.document({"apps": rows})
         return
     show.table(
-        ("APP", "STATE", "JOBS", "PENDING", "RUNNING", "OLDEST DUE"),
+        ("APP", "STATE", "JOBS", "PENDING", "RUNNING", "OLDEST DUE", "OWNER", "EPOCH", "ADDRESS"),
         [
             (
                 row["app"],
@@ -35,11 +39,28 @@ def apps(after: str, limit: int, as_json: bool) -> None:
                 _at_least(row["pending"]),
                 row["running"],
                 row["oldest_due_at"],
+                row["server"],
+                row["epoch"],
+                row["address"],
             )
             for row in rows
         ],
     )
     show.more(rows, limit, "--after", "app")
+
+
+@click.command()
+@click.argument("app")
+@show.with_json
+def locate(app: str, as_json: bool) -> None:
+    """Show which server owns an app, and the address it goes by."""
+    found = ask(lambda conn: watch.locate(conn, app))
+    if found is None:
+        raise NotFoundError(f'app "{app}" has no owner', hint="it has no job, or no server is alive")
+    if as_json:
+        show.document(found)
+        return
+    show.fields((name, found[name]) for name in ("server", "label", "host", "address", "epoch"))
 
 
 @click.command()
@@ -77,15 +98,15 @@ def queues(app: str | None, after: tuple[str, str], limit: int, as_json: bool) -
 @show.with_limit
 @show.with_json
 def servers(gone: bool, before_id: int | None, limit: int, as_json: bool) -> None:
-    """List the servers, the latest first."""
+    """List the servers, the latest first, and how many apps each owns."""
     dead_after = Settings.from_env().dead_after
     rows = ask(lambda conn: watch.servers(conn, gone=gone, before=before_id, dead_after=dead_after, limit=limit))
     if as_json:
         show.document({"servers": rows})
         return
     show.table(
-        ("ID", "LABEL", "HOST", "PID", "ADDRESS", "STATE", "STARTED", "VERSION"),
-        [(*_process(row), row["address"], _state(row), row["started_at"], row["version"]) for row in rows],
+        ("ID", "LABEL", "HOST", "PID", "ADDRESS", "APPS", "STATE", "STARTED", "VERSION"),
+        [(*_process(row), row["address"], row["apps"], _state(row), row["started_at"], row["version"]) for row in rows],
     )
     show.more(rows, limit, "--before-id", "id")
 

@@ -7,7 +7,7 @@ page, so what people may write is brought into Python's range here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
@@ -23,6 +23,7 @@ Connection = AsyncConnection[TupleRow]
 class DueJobs:
     """Jobs that have something to plan and are to be decided alike, read at `read_at` by the database's clock.
 
+    `epoch` is that of the server's ownership of the app, for plan_fires to compare.
     `jobs` and `revisions` run parallel; `last_job` is the greatest name, as the database sorts them.
     `next_at` None: it is to be computed; only instants after `after_at` count, which means nothing otherwise.
     `expected` is `next_at` in the database's own words, for plan_fires to compare. `anchor_at` is there for schedules
@@ -30,6 +31,7 @@ class DueJobs:
     """
 
     app: str
+    epoch: int
     jobs: list[str]
     revisions: list[int]
     last_job: str
@@ -53,7 +55,7 @@ class DueJobs:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """`due_in`: seconds until there is something to plan, zero or less: there is now; None: nothing is to come.
+    """`due_in`: seconds until there is something to plan, zero or less: there is now; None: not within the time asked.
 
     `deferred_in`: the same of the instants that are decided when they come. `waits`: something goes on when a run ends.
     """
@@ -65,11 +67,24 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many jobs were given their next instant, which of those that were asked about, and how many were deferred."""
+    """How many jobs were given their next instant, which of those that were asked about, how many were deferred, and
+    how many runs were written.
+    """
 
     moved: int
     named: list[str]
     deferred: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """How many apps moved; None: another server is at it just now. `next_in`: seconds until a server may be declared
+    dead, or an app that was passed over can move.
+    """
+
+    moved: int | None
+    next_in: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +100,8 @@ class Reclaimed:
 
 # Intervals end at 317 years, which is forever, and instants at the year 9999; earlier than 1970 is no bound at all.
 _DUE_JOBS: LiteralString = """
-    select d.app, d.jobs, d.revisions, d.last_job, d.schedule, d.timezone, d.dst_gap, d.dst_fold, d.overlap, d.misfire,
-        d.misfire_limit,
+    select d.app, d.epoch, d.jobs, d.revisions, d.last_job, d.schedule, d.timezone, d.dst_gap, d.dst_fold, d.overlap,
+        d.misfire, d.misfire_limit,
         least(extract(epoch from d.misfire_grace), 1e10)::float8 as misfire_grace,
         least(coalesce(extract(epoch from d.jitter), 0), 1e10)::float8 as jitter,
         case when d.starts_at > '1970-01-01Z' then least(d.starts_at, '9999-01-01Z') end as starts_at,
@@ -95,44 +110,48 @@ _DUE_JOBS: LiteralString = """
         coalesce(d.after_at, d.read_at) as after_at,
         least(greatest(d.anchor_at, '1970-01-01Z'), '9999-01-01Z') as anchor_at, d.read_at
     from scheduler.due_jobs(
-        make_interval(secs => %(ahead)s), %(limit)s, %(new)s, %(expected)s::timestamptz, %(app)s::text,
+        %(server)s, make_interval(secs => %(ahead)s), %(limit)s, %(new)s, %(expected)s::timestamptz, %(app)s::text,
         %(last_job)s::text
     ) d
 """
 _FROM_THE_START = {"expected": None, "app": None, "last_job": None}
 
 
-async def take_stock(conn: Connection, *, ahead: float) -> Stock:
-    """Lets go on what waited for the end of a run, and says when there is something to plan."""
+async def take_stock(conn: Connection, server: int, *, ahead: float, within: float) -> Stock:
+    """Lets go on what waited for the end of a run in the server's apps, and says when there is something to plan, if
+    that is `within` so many seconds.
+    """
     async with conn.cursor(row_factory=class_row(Stock)) as cursor:
         await cursor.execute(
             """
             select extract(epoch from s.due_in)::float8 as due_in,
                 extract(epoch from s.deferred_in)::float8 as deferred_in, s.waits
-            from scheduler.take_stock(make_interval(secs => %s)) s
+            from scheduler.take_stock(%s, make_interval(secs => %s), make_interval(secs => %s)) s
             """,
-            [ahead],
+            [server, ahead, within],
         )
         return await cursor.fetchone() or Stock(None, None, waits=False)  # there always is a row
 
 
 async def due_jobs(
-    conn: Connection, *, ahead: float, limit: int, new: bool = False, after: DueJobs | None = None
+    conn: Connection, server: int, *, ahead: float, limit: int, new: bool = False, after: DueJobs | None = None
 ) -> list[DueJobs]:
-    """A page of `limit` jobs that have an instant within `ahead` seconds, earliest first, behind the group `after`.
+    """A page of `limit` jobs of the server's apps that have an instant within `ahead` seconds, earliest first, behind
+    the group `after`.
 
     With `new` those whose next instant is yet to be computed.
     """
     place = {"expected": after.expected, "app": after.app, "last_job": after.last_job} if after else _FROM_THE_START
     async with conn.cursor(row_factory=class_row(DueJobs)) as cursor:
-        await cursor.execute(_DUE_JOBS, {"ahead": ahead, "limit": limit, "new": new, **place})
+        await cursor.execute(_DUE_JOBS, {"server": server, "ahead": ahead, "limit": limit, "new": new, **place})
         return await cursor.fetchall()
 
 
 async def plan_fires(
-    conn: Connection, app: str, plans: Sequence[dict[str, Any]], *, named: Sequence[str] = ()
+    conn: Connection, app: str, server: int, epoch: int, plans: Sequence[dict[str, Any]], *, named: Sequence[str] = ()
 ) -> Written:
-    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction.
+    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction; none when the
+    server does not own the app under this epoch any more.
 
     What was written is counted and not listed, but for the jobs in `named`: there are two rows to each job.
     """
@@ -141,17 +160,19 @@ async def plan_fires(
             """
             select count(*) filter (where f.outcome = 'moved') as moved,
                 coalesce(array_agg(f.job) filter (where f.outcome = 'moved' and f.job = any (%s)), '{}') as named,
-                count(*) filter (where f.outcome = 'deferred') as deferred
-            from scheduler.plan_fires(%s, %s) f
+                count(*) filter (where f.outcome = 'deferred') as deferred,
+                count(*) filter (where f.outcome = 'planned') as planned
+            from scheduler.plan_fires(%s, %s, %s, %s) f
             """,
-            [list(named), app, Jsonb(list(plans))],
+            [list(named), app, server, epoch, Jsonb(list(plans))],
         )
-        return await cursor.fetchone() or Written(0, [], 0)  # there always is a row
+        return await cursor.fetchone() or Written(0, [], 0, 0)  # there always is a row
 
 
-async def plan_pulses(conn: Connection, app: str, plans: Sequence[dict[str, Any]]) -> int:
+async def plan_pulses(conn: Connection, app: str, server: int, epoch: int, plans: Sequence[dict[str, Any]]) -> int:
     """Hands jobs of one app over to workers' timers, each that nobody else was quicker with; how many."""
-    return int(await _answer(conn, "select scheduler.plan_pulses(%s, %s)", [app, Jsonb(list(plans))]))
+    query: LiteralString = "select scheduler.plan_pulses(%s, %s, %s, %s)"
+    return int(await _answer(conn, query, [app, server, epoch, Jsonb(list(plans))]))
 
 
 async def recall_pulses(conn: Connection, *, below: float) -> int:
@@ -160,7 +181,7 @@ async def recall_pulses(conn: Connection, *, below: float) -> int:
 
 
 async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Reclaimed]:
-    """Declares dead who was silent for `dead_after` seconds; the leases that were taken back, at most `limit`."""
+    """Declares workers dead that were silent for `dead_after` seconds; what was taken back, at most `limit` leases."""
     async with conn.cursor(row_factory=class_row(Reclaimed)) as cursor:
         await cursor.execute(
             """
@@ -170,6 +191,27 @@ async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Re
             [dead_after, limit],
         )
         return await cursor.fetchall()
+
+
+async def assign_apps(conn: Connection, *, dead_after: float, rebalance: bool) -> Assigned:
+    """Declares servers dead that were silent for `dead_after` seconds, and gives each app without an owner one; with
+    `rebalance` also takes some from those that have far more than others.
+    """
+    async with conn.cursor(row_factory=class_row(Assigned)) as cursor:
+        await cursor.execute(
+            """
+            select a.moved, extract(epoch from a.next_in)::float8 as next_in
+            from scheduler.assign_apps(make_interval(secs => %s), %s) a
+            """,
+            [dead_after, rebalance],
+        )
+        return await cursor.fetchone() or Assigned(None, None)  # there always is a row
+
+
+async def weigh_apps(conn: Connection, server: int, runs: Mapping[str, int]) -> int:
+    """Weighs the server's apps by their jobs and these runs; how many weigh notably less or more than before."""
+    query: LiteralString = "select scheduler.weigh_apps(%s, %s::text[], %s::bigint[])"
+    return int(await _answer(conn, query, [server, list(runs), list(runs.values())]))
 
 
 async def forget(conn: Connection, *, older_than: float) -> int:
@@ -194,6 +236,7 @@ async def heartbeat_server(conn: Connection, server: int) -> datetime:
 
 
 async def retire_server(conn: Connection, server: int) -> None:
+    """Says good-bye; what it owned goes to others."""
     await conn.execute("select scheduler.retire_server(%s)", [server])
 
 

@@ -64,9 +64,11 @@ _APP_ROWS: LiteralString = """
     , page (app) as materialized (
         select k.app from known k where k.app > %(after)s order by k.app limit %(limit)s
     )
-    select k.app, a.paused_at, p.pending, d.oldest_due_at, coalesce(l.running, 0) as running, j.jobs
+    select k.app, a.paused_at, p.pending, d.oldest_due_at, coalesce(l.running, 0) as running, j.jobs, o.server, o.epoch,
+        o.address
     from page k
     left join scheduler.app a on a.app = k.app
+    left join lateral scheduler.locate(k.app) o on true
     cross join lateral (
         select count(*) as pending
         from (select from scheduler.run r where r.app = k.app order by r.id limit %(counted)s + 1) c
@@ -154,11 +156,12 @@ _PROCESS_STATE: LiteralString = """
 _ALIVE: LiteralString = " where p.dead_at is null and p.stopped_at is null and p.id < %(before)s"
 _EVER: LiteralString = " where p.id < %(before)s"
 _LATEST_PROCESSES: LiteralString = " order by p.id desc limit %(limit)s"
-_SERVERS: LiteralString = (
-    "select p.id, p.label, p.host, p.pid, p.address, p.version, p.started_at, p.seen_at, p.stopped_at, p.dead_at,"
-    + _PROCESS_STATE
-    + "from scheduler.server p"
-)
+_SERVER_COLUMNS: LiteralString = """
+    select p.id, p.label, p.host, p.pid, p.address, p.version, p.started_at, p.seen_at, p.stopped_at, p.dead_at,
+        (select count(*) from scheduler.owner o where o.server = p.id) as apps,
+"""
+_OF_SERVERS: LiteralString = "from scheduler.server p"
+_SERVERS: LiteralString = _SERVER_COLUMNS + _PROCESS_STATE + _OF_SERVERS
 _WORKER_COLUMNS: LiteralString = """
     select p.id, p.label, p.host, p.pid, p.apps, p.queues, p.executors, p.concurrency, p.version, p.started_at,
         p.seen_at, p.stopped_at, p.dead_at, (
@@ -324,6 +327,12 @@ async def apps(conn: Connection, *, after: str = "", limit: int) -> list[Row]:
     """Apps by name, those later than `after`."""
     query = _APPS + "," + _LANES + _HELD + _APP_ROWS
     return await _read(conn, query, {"after": after, "limit": limit, "counted": COUNTED})
+
+
+async def locate(conn: Connection, app: str) -> Row | None:
+    """The living server that owns an app: server, epoch, address, label, host."""
+    query: LiteralString = "select l.* from scheduler.locate(%(app)s) l"
+    return next(iter(await _read(conn, query, {"app": app})), None)
 
 
 async def queues(

@@ -37,3 +37,20 @@ create table scheduler.worker (
 -- columns change once in a life, so heartbeats stay HOT.
 create index server_alive on scheduler.server (id) where dead_at is null and stopped_at is null;
 create index worker_alive on scheduler.worker (id) where dead_at is null and stopped_at is null;
+
+create sequence scheduler.epoch;  -- never cached: a later owner must have the greater epoch, of whatever app
+
+-- Which server plans which app: a row for each app that has jobs. Only assign_apps and weigh_apps write it. Whoever
+-- defines the first job of an app does not: two such transactions would wait for each other, and in two orders for ever.
+-- Nor has it anything to do with `app`: a plan looks its row and keeps it, and would wait for who pauses the app in a
+-- transaction that stays open, and every other app of that server with it.
+create table scheduler.owner (
+    app    text   not null,
+    server bigint not null default 0,  -- 0, or one that is not alive: nobody yet
+    epoch  bigint,                     -- of this ownership
+    weight bigint not null,            -- 1, its jobs, and the runs that were planned for it lately
+    constraint owner_pkey primary key (app),
+    constraint weight_is_positive check (weight > 0)
+);
+
+create index owner_server on scheduler.owner (server);

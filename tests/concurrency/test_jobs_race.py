@@ -19,6 +19,7 @@ from tests.support.builders import (
     claim,
     column,
     one,
+    own,
     plan,
     rows,
     state,
@@ -40,7 +41,9 @@ PAUSE_APP: LiteralString = "select scheduler.pause(%s)"
 def job(db: psycopg.Connection, clock: Clock) -> str:
     """A job of every minute, of which nothing is planned yet, at noon."""
     clock.set(NOON)
-    return add_job(db, schedule="* * * * *")
+    name = add_job(db, schedule="* * * * *")
+    own(db)
+    return name
 
 
 def a_new_plan(job: str) -> Jsonb:
@@ -123,6 +126,7 @@ def test_plans_of_two_jobs_and_edits_of_them_in_the_other_order_do_not_deadlock(
     clock.set(NOON)
     for name in ("a", "b"):
         add_job(db, name, schedule="* * * * *")
+    own(db)
     planner, person = connect(), connect()
     edit: LiteralString = "update scheduler.job set priority = 5 where name = %s returning name"
     with planner.transaction():

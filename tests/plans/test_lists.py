@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from scheduler.store import define, watch
-from tests.support.million import ALIVE, DAYS, ENDED, LEASES
+from tests.support.million import ALIVE, DAYS, ENDED, LEASES, OWNED
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection
 from tests.support.statistics import Statistics, know
@@ -273,7 +273,8 @@ LISTS = [
         name="apps",
         ask=lambda conn, _: watch.apps(conn, limit=PAGE),
         # Each count ends at COUNTED; each row of it may lie in a block of its own.
-        most=OF_APPS | {"run": 2 * APPS * watch.COUNTED, "job": APPS * watch.COUNTED},
+        most=OF_APPS
+        | {"run": 2 * APPS * watch.COUNTED, "job": APPS * watch.COUNTED, "owner": 2 * APPS, "server": 20 * APPS},
         through={"run": {"run_pkey", "run_due"}},
         blocks=2 * APPS * watch.COUNTED,
     ),
@@ -287,13 +288,14 @@ LISTS = [
     Question(
         name="servers",
         ask=lambda conn, _: watch.servers(conn, dead_after=DEAD_AFTER, limit=PAGE),
-        most={"server": 3 * PAGE},
-        blocks=100,
+        most={"server": 3 * PAGE, "owner": OWNED + APPS},
+        through={"owner": {"owner_server"}},
+        blocks=OWNED,
     ),
     Question(
         name="servers that ever were",
         ask=lambda conn, _: watch.servers(conn, gone=True, before=1000, dead_after=DEAD_AFTER, limit=PAGE),
-        most={"server": 3 * PAGE},
+        most={"server": 3 * PAGE, "owner": 0},
         blocks=100,
     ),
     Question(

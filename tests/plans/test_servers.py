@@ -13,7 +13,7 @@ from scheduler.link import Link
 from scheduler.planner import Planner
 from scheduler.store import duty, partition
 from scheduler.store.partition import Partition
-from tests.support.million import ALIVE, DAYS, ENDED, JOBS, KEYS, LEASES, PULSES, SERVERS, WORKERS
+from tests.support.million import ALIVE, DAYS, ENDED, JOBS, KEYS, LEASES, OWNED, PULSES, SERVERS, WORKERS
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection, reading
 from tests.support.statistics import Statistics, know
@@ -42,13 +42,46 @@ async def reclaim(conn: Connection, _: Any) -> Any:
 async def plan(conn: Connection, _: Any) -> Any:
     """A whole step: what is due, what its plans find, what they write."""
     before = await _runs_written(conn)
-    await Planner(Link("", name="tests"), Settings())._plan(conn)
+    await Planner(Link("", name="tests"), Settings(), lambda: SERVERS)._plan(conn, SERVERS)
     return await _runs_written(conn) - before
 
 
 async def _runs_written(conn: Connection) -> int:
     ((number,),) = await (await conn.execute("select pg_sequence_last_value('scheduler.run_id')")).fetchall()
     return int(number or 0)
+
+
+async def loses_a_server(conn: Connection) -> None:
+    """And with it the owner of a third of the other apps."""
+    await conn.execute("update scheduler.server set stopped_at = scheduler.clock() where id = %s", [SERVERS - 1])
+
+
+async def gets_a_new_app(conn: Connection) -> None:
+    await conn.execute("insert into scheduler.job (app, name, schedule, executor) values ('new', 'job', '@daily', 'x')")
+
+
+async def gets_a_new_server(conn: Connection) -> None:
+    await duty.register_server(conn, label="new", host="", pid=0, address=None, version="")
+
+
+async def assign(conn: Connection, _: Any) -> Any:
+    return (await duty.assign_apps(conn, dead_after=DEAD_AFTER, rebalance=False)).moved
+
+
+async def rebalance(conn: Connection, _: Any) -> Any:
+    return (await duty.assign_apps(conn, dead_after=DEAD_AFTER, rebalance=True)).moved
+
+
+async def weigh(conn: Connection, _: Any) -> Any:
+    return await duty.weigh_apps(conn, SERVERS, {"shop": 100_000})
+
+
+async def locate(conn: Connection, _: Any) -> Any:
+    return await (await conn.execute("select * from scheduler.locate('shop')")).fetchall()
+
+
+async def say_good_bye(conn: Connection, _: Any) -> Any:
+    return await duty.retire_server(conn, SERVERS - 1)
 
 
 async def forget(conn: Connection, _: Any) -> Any:
@@ -63,8 +96,56 @@ async def room(conn: Connection, _: Any) -> Any:
 PROCESSES: dict[str, int] = {"worker": 4 * ALIVE, "server": 40}
 ALIVE_ONLY = {"worker": {"worker_alive", "worker_pkey"}, "server": {"server_alive", "server_pkey"}}
 ONE_DAY = ENDED // (DAYS - 1)
+APPS = 20
+THEIRS = OWNED // 3
 
 QUESTIONS = [
+    Question(
+        name="a look for apps without an owner",
+        ask=assign,
+        finds=False,
+        most={"owner": 20, "job_schedule": 5, "server": 40},
+        through=ALIVE_ONLY | {"owner": {"owner_pkey", "owner_server"}, "job_schedule": {"job_schedule_next"}},
+        blocks=200,
+    ),
+    Question(
+        name="an owner for a new app",
+        prepare=gets_a_new_app,
+        ask=assign,
+        # What each server owns is added up.
+        most={"owner": OWNED + 10 * APPS, "job_schedule": 10, "server": 40},
+        through={"owner": {"owner_pkey", "owner_server"}, "job_schedule": {"job_schedule_next", "job_schedule_pkey"}},
+        blocks=2 * OWNED,
+    ),
+    Question(
+        name="owners for the apps of a server that is gone",
+        prepare=loses_a_server,
+        ask=assign,
+        most={"owner": OWNED + 3 * THEIRS, "job_schedule": 5, "server": 40},
+        blocks=8 * OWNED,
+    ),
+    Question(
+        name="apps for a new server",
+        prepare=gets_a_new_server,
+        ask=rebalance,
+        most={"owner": 6 * OWNED, "job_schedule": 5 * APPS, "server": 40},
+        blocks=8 * OWNED,
+    ),
+    Question(
+        name="a server's good-bye",
+        ask=say_good_bye,
+        finds=False,
+        most={"owner": OWNED + 3 * THEIRS, "job_schedule": 5, "server": 40},
+        blocks=8 * OWNED,
+    ),
+    Question(
+        name="what a server's apps weigh",
+        ask=weigh,
+        most={"owner": 5 * APPS, "job_schedule": JOBS},
+        through={"owner": {"owner_server", "owner_pkey"}, "job_schedule": {"job_schedule_pkey"}},
+        blocks=JOBS,
+    ),
+    Question(name="where an app is", ask=locate, most={"owner": 2, "server": 2}, blocks=10),
     Question(
         name="a reclaim that finds nobody dead",
         ask=reclaim,
@@ -94,6 +175,8 @@ PLANNER = Question(
         "run": 5 * DUE + 5 * AWAITING + 5 * WAITING,
         "lease": 10 * LEASES,
         "history": AWAITING,
+        "owner": 10 * (DUE + AWAITING + WAITING),
+        "app": 10 * DUE,
     },
     blocks=30 * (DUE + AWAITING + WAITING),
 )

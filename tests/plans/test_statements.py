@@ -15,7 +15,16 @@ from tests.support.questions import MODES, Question
 from tests.support.reading import can_explain
 from tests.support.statistics import Statistics, know
 
-STAGES = ("3_claim/", "4_hold/heartbeat", "5_finish/", "6_reclaim/", "7_history/", "1_define/withdraw")
+STAGES = (
+    "3_claim/",
+    "4_hold/heartbeat",
+    "4_hold/assign",
+    "4_hold/weigh",
+    "5_finish/",
+    "6_reclaim/",
+    "7_history/",
+    "1_define/withdraw",
+)
 QUESTIONS: list[Question] = [
     *test_workers.QUESTIONS,
     *test_servers.QUESTIONS,

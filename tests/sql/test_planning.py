@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import LiteralString
 
 import psycopg
 import pytest
 
 from scheduler import db as ground
 from scheduler.store import duty
-from tests.support.builders import APP, add_job
+from tests.support.builders import APP, PLAN, add_job, own, rows
 from tests.support.clock import Clock
 from tests.support.jobs import (
     NOON,
@@ -80,11 +81,12 @@ async def test_a_plan_made_before_an_edit_is_void(dsn: str, db: psycopg.Connecti
     schedule(db)
     clock.advance(55)
     conn = await ground.connect(dsn, name="test")
-    (job,) = await duty.due_jobs(conn, ahead=10, limit=10, new=True)
+    server = own(db)
+    (job,) = await duty.due_jobs(conn, server, ahead=10, limit=10, new=True)
     edit_job(db, spec='{"new": true}')
     fire = {"at": "2026-03-01T12:01:00Z", "outcome": "planned", "run_at": "2026-03-01T12:01:00Z"}
     plan = {"jobs": ["tidy"], "revisions": job.revisions, "expected": job.expected, "next": None, "fires": [fire]}
-    assert (await duty.plan_fires(conn, APP, [plan])).moved == 0
+    assert (await duty.plan_fires(conn, APP, server, job.epoch, [plan])).moved == 0
     await conn.close()
     assert (runs(db), fires(db)) == ([], [])
 
@@ -129,37 +131,49 @@ async def test_the_planner_goes_on_where_its_time_ran_out(
 async def test_next_plan_at_tells_when_the_first_job_comes_within_reach(
     dsn: str, db: psycopg.Connection, clock: Clock
 ) -> None:
-    assert db.execute("select scheduler.next_plan_at('10 s')").fetchone() == (None,)
+    next_plan_at = "select scheduler.next_plan_at(%s, '10 s', '1 hour')::text"
+    server = own(db)
+    assert db.execute(next_plan_at, [server]).fetchone() == (None,)
     schedule(db)
     schedule(db, "later", "0 13 * * *")
     await plan_once(dsn)
-    assert db.execute("select scheduler.next_plan_at('10 s')::text").fetchone() == ("00:00:50",)
+    assert db.execute(next_plan_at, [server]).fetchone() == ("00:00:50",)
+    soon = "select scheduler.next_plan_at(%s, '10 s', '49 s')"
+    assert db.execute(soon, [server]).fetchone() == (None,)
 
 
 def test_plan_fires_passes_over_jobs_it_does_not_know(db: psycopg.Connection) -> None:
     plans = '[{"jobs": ["ghost"], "revisions": [1], "expected": "-infinity", "next": null, "fires": []}]'
-    assert db.execute("select * from scheduler.plan_fires('shop', %s)", [plans]).fetchall() == []
+    schedule(db)
+    own(db)
+    assert rows(db, PLAN, APP, plans) == []
 
 
 def test_take_stock_says_when_there_is_something_to_plan(db: psycopg.Connection, clock: Clock) -> None:
-    stock = "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock('10 s') s"
-    assert db.execute(stock).fetchall() == [(None, None, False)]
+    stock: LiteralString = (
+        "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock(%s, '10 s', '1 hour') s"
+    )
+    server = own(db)
+    assert rows(db, stock, server) == [(None, None, False)]
     schedule(db)
-    assert db.execute(stock).fetchall() == [("-1 days", None, False)]
+    own(db)
+    assert rows(db, stock, server) == [("-1 days", None, False)]
     db.execute("select scheduler.pause('shop')")
-    assert db.execute(stock).fetchall() == [(None, None, False)]
+    assert rows(db, stock, server) == [(None, None, False)]
 
 
 async def test_take_stock_tells_what_waits_for_the_end_of_a_run(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
-    stock = "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock('10 s') s"
+    stock: LiteralString = (
+        "select s.due_in::text, s.deferred_in::text, s.waits from scheduler.take_stock(%s, '10 s', '1 hour') s"
+    )
     worker = await busy_at_its_next_instant(dsn, db, clock, "queue")
     await plan_once(dsn)
-    assert db.execute(stock).fetchall() == [(None, "00:00:05", True)]
+    assert rows(db, stock, own(db)) == [(None, "00:00:05", True)]
     clock.advance(5)
     await plan_once(dsn)
-    assert db.execute(stock).fetchall() == [("00:00:50", None, True)]
+    assert rows(db, stock, own(db)) == [("00:00:50", None, True)]
     worker.finish()
-    assert db.execute(stock).fetchall() == [("00:00:50", None, False)]
+    assert rows(db, stock, own(db)) == [("00:00:50", None, False)]
 
 
 def test_leased_runs_are_the_open_ones_of_jobs(db: psycopg.Connection, clock: Clock) -> None:
@@ -185,10 +199,10 @@ async def test_only_the_first_waiting_run_is_let_go_and_only_once(
     for _ in range(2):
         clock.advance(60)
         await plan_once(dsn)
-    assert db.execute("select scheduler.release_waiting()").fetchone() == (0,)
+    assert db.execute("select scheduler.release_waiting(%s)", [own(db)]).fetchone() == (0,)
     worker.finish()
-    assert db.execute("select scheduler.release_waiting()").fetchone() == (1,)
-    assert db.execute("select scheduler.release_waiting()").fetchone() == (0,)
+    assert db.execute("select scheduler.release_waiting(%s)", [own(db)]).fetchone() == (1,)
+    assert db.execute("select scheduler.release_waiting(%s)", [own(db)]).fetchone() == (0,)
     assert runs(db)[1:] == [("12:02:00", "pending"), ("12:03:00", "waiting")]
 
 
@@ -205,10 +219,10 @@ async def test_schedule_after_waits_for_the_last_attempt(dsn: str, db: psycopg.C
         )
     """
     assert db.execute(failed, [worker.id, worker.lease]).fetchone() == (1,)
-    assert db.execute("select scheduler.schedule_after()").fetchone() == (0,)
+    assert db.execute("select scheduler.schedule_after(%s)", [own(db)]).fetchone() == (0,)
     worker.claim()
     worker.finish()
-    assert db.execute("select scheduler.schedule_after()").fetchone() == (1,)
+    assert db.execute("select scheduler.schedule_after(%s)", [own(db)]).fetchone() == (1,)
 
 
 async def test_withdraw_takes_future_runs_and_due_ones_only_when_asked(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from tests.support.builders import APP
 from tests.support.clock import Clock
 from tests.support.jobs import (
-    APP,
     NOON,
     FakeWorker,
     fires,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from tests.support.builders import own
 from tests.support.clock import Clock
 from tests.support.jobs import (
     NOON,
@@ -48,12 +49,12 @@ async def test_a_deferred_instant_is_not_looked_at_again_before_it_is_due(
 ) -> None:
     await busy_at_its_next_instant(dsn, db, clock, "skip")
     await plan_once(dsn)
-    due = "select d.jobs from scheduler.due_jobs('10 s', 10) d"
-    assert db.execute(due).fetchall() == []
-    assert db.execute("select scheduler.recall_deferred()").fetchone() == (0,)
-    assert db.execute(due).fetchall() == []
+    due = "select d.jobs from scheduler.due_jobs(%s, '10 s', 10) d"
+    assert db.execute(due, [own(db)]).fetchall() == []
+    assert db.execute("select scheduler.recall_deferred(%s)", [own(db)]).fetchone() == (0,)
+    assert db.execute(due, [own(db)]).fetchall() == []
     clock.advance(5)
-    assert db.execute(due).fetchall() == [(["tidy"],)]
+    assert db.execute(due, [own(db)]).fetchall() == [(["tidy"],)]
 
 
 @pytest.mark.parametrize("part", ["one run ends", "the last run ends"])
@@ -66,8 +67,8 @@ async def test_a_deferred_instant_is_recalled_once_its_job_is_free(
     await plan_once(dsn)
     worker.finish()
     is_free = part == "the last run ends"
-    assert db.execute("select scheduler.recall_deferred()").fetchone() == (int(is_free),)
-    assert db.execute("select scheduler.recall_deferred()").fetchone() == (0,)
+    assert db.execute("select scheduler.recall_deferred(%s)", [own(db)]).fetchone() == (int(is_free),)
+    assert db.execute("select scheduler.recall_deferred(%s)", [own(db)]).fetchone() == (0,)
     await plan_once(dsn)
     assert (("12:02:00", "pending") in runs(db)) == is_free
 

@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.plan import Plan, plan
 from scheduler.store import duty
+from tests.support.builders import own
 from tests.support.clock import Clock
 from tests.support.jobs import NOON, plan_once, schedule
 
@@ -27,12 +28,18 @@ async def test_due_jobs_come_a_page_at_a_time_earliest_first(
     if not new:
         await plan_once(dsn)
         clock.advance(55)
-    page = "select d.jobs, d.next_at::text, d.app, d.last_job from scheduler.due_jobs('10 s', 2, %(new)s) d"
-    following = "select d.jobs from scheduler.due_jobs('10 s', 2, %(new)s, %(at)s::timestamptz, %(app)s, %(job)s) d"
-    ((jobs, at, app, job),) = db.execute(page, {"new": new}).fetchall()
+    page = "select d.jobs, d.next_at::text, d.app, d.last_job from scheduler.due_jobs(%(server)s, '10 s', 2, %(new)s) d"
+    following = """
+        select d.jobs
+        from scheduler.due_jobs(%(server)s, '10 s', 2, %(new)s, %(at)s::timestamptz, %(app)s, %(job)s) d
+    """
+    server = own(db)
+    ((jobs, at, app, job),) = db.execute(page, {"server": server, "new": new}).fetchall()
     assert (jobs, job) == (["a", "b"], "b")
-    assert db.execute(following, {"new": new, "at": at, "app": app, "job": job}).fetchall() == [(["c"],)]
-    assert db.execute(page, {"new": not new}).fetchall() == []
+    assert db.execute(following, {"server": server, "new": new, "at": at, "app": app, "job": job}).fetchall() == [
+        (["c"],)
+    ]
+    assert db.execute(page, {"server": server, "new": not new}).fetchall() == []
 
 
 def test_jobs_that_are_to_be_decided_alike_are_read_as_one(db: psycopg.Connection, clock: Clock) -> None:
@@ -48,7 +55,7 @@ def test_jobs_that_are_to_be_decided_alike_are_read_as_one(db: psycopg.Connectio
     clock.advance(1)
     schedule(db, "d")
     schedule(db, "rate 3", "@every 1m")
-    groups = db.execute("select d.jobs from scheduler.due_jobs('10 s', 100, true) d").fetchall()
+    groups = db.execute("select d.jobs from scheduler.due_jobs(%s, '10 s', 100, true) d", [own(db)]).fetchall()
     assert sorted(sorted(jobs) for (jobs,) in groups) == [
         ["a", "b", "c"],
         ["d"],
@@ -69,7 +76,7 @@ async def test_a_schedule_that_jobs_share_is_evaluated_once(
 
     def counted(jobs: duty.DueJobs, until: datetime) -> Plan:
         decided.append(len(jobs.jobs))
-        return plan(jobs, until)
+        return plan(jobs, until, **limits)
 
     monkeypatch.setattr("scheduler.planner.plan", counted)
     for number in range(200):
@@ -90,9 +97,9 @@ async def test_new_definitions_do_not_stand_before_what_is_due(
     clock.advance(55)
     planned: list[str] = []
 
-    def noted(jobs: duty.DueJobs, until: datetime) -> Plan:
+    def noted(jobs: duty.DueJobs, until: datetime, **limits: Any) -> Plan:
         planned.extend(jobs.jobs)
-        return plan(jobs, until)
+        return plan(jobs, until, **limits)
 
     monkeypatch.setattr("scheduler.planner.plan", noted)
     monkeypatch.setattr("scheduler.planner.PAGE", 2)

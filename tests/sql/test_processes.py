@@ -15,6 +15,7 @@ from tests.support.clock import Clock
 from tests.support.run_model import DEAD_AFTER, START
 
 RECLAIM: LiteralString = "select r.app, r.lease, r.worker, r.runs, r.lost from scheduler.reclaim(%s) r"
+ASSIGN: LiteralString = "select a.moved, a.next_in from scheduler.assign_apps(%s) a"
 UPDATES: LiteralString = "select s.n_tup_upd, s.n_tup_hot_upd from pg_stat_user_tables s where s.relid = %s::regclass"
 
 
@@ -47,6 +48,7 @@ def test_who_was_silent_for_too_long_is_dead_and_stays_so(db: psycopg.Connection
     server = one(db, "select scheduler.register_server('one', 'host', 7, 'http://one', '1.2')")
     clock.advance(5.001)
     rows(db, RECLAIM, DEAD_AFTER)
+    rows(db, ASSIGN, DEAD_AFTER)
     assert column(db, "select w.dead_at from scheduler.worker w") == [clock.now]
     assert column(db, "select s.dead_at from scheduler.server s") == [clock.now]
     beats: list[tuple[LiteralString, int]] = [
@@ -67,6 +69,7 @@ def test_who_says_good_bye_is_not_declared_dead_afterwards(db: psycopg.Connectio
     clock.advance(60)
     db.execute("select scheduler.retire_worker(%s), scheduler.retire_server(%s)", [worker, server])
     rows(db, RECLAIM, DEAD_AFTER)
+    rows(db, ASSIGN, DEAD_AFTER)
     assert rows(db, "select w.stopped_at, w.dead_at from scheduler.worker w") == [(START, None)]
     assert rows(db, "select s.stopped_at, s.dead_at from scheduler.server s") == [(START, None)]
 
@@ -157,9 +160,11 @@ def test_nobody_is_dead_for_the_time_postgresql_was_down(db: psycopg.Connection,
     dead: LiteralString = "select w.dead_at from scheduler.worker w union all select s.dead_at from scheduler.server s"
     clock.set(started + timedelta(seconds=4.9))
     rows(db, RECLAIM, DEAD_AFTER)
+    assert rows(db, ASSIGN, DEAD_AFTER) == [(0, timedelta(seconds=0.1))]
     assert column(db, dead) == [None, None]
     clock.set(started + timedelta(seconds=5.1))
     rows(db, RECLAIM, DEAD_AFTER)
+    rows(db, ASSIGN, DEAD_AFTER)
     assert column(db, dead) == [clock.now, clock.now]
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connect
-from tests.support.builders import APP, add_worker, one, rows
+from tests.support.builders import APP, add_worker, one, own, rows
 from tests.support.clock import Clock
 from tests.support.jobs import edit_job, fires, plan_once, runs, schedule
 from tests.support.sessions import blocked
@@ -332,10 +332,32 @@ async def test_a_plan_of_an_older_definition_hands_nothing_over(dsn: str, db: ps
     old = {"jobs": ["tidy"], "revisions": [1], "expected": "-infinity", "next": "2026-03-01T12:00:01Z"}
     plan = old | {"period": "1 s", "from_end": False}
     edit_job(db, priority=3)
-    query: LiteralString = "select scheduler.plan_pulses(%s, %s::jsonb)"
-    assert one(db, query, APP, json.dumps([plan])) == 0
-    assert one(db, query, APP, json.dumps([plan | {"revisions": [2]}])) == 1
-    assert one(db, query, APP, json.dumps([plan | {"revisions": [2]}])) == 0
+    assert hand_over(db, [plan]) == 0
+    assert hand_over(db, [plan | {"revisions": [2]}]) == 1
+    assert hand_over(db, [plan | {"revisions": [2]}]) == 0
+
+
+async def test_a_server_that_lost_the_app_hands_nothing_over(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
+    clock.set("2026-03-01T12:00:00Z")
+    schedule(db, expression=SECOND)
+    plan = {"jobs": ["tidy"], "revisions": [1], "expected": "-infinity", "next": "2026-03-01T12:00:01Z"}
+    plan |= {"period": "1 s", "from_end": False}
+    assert hand_over(db, [plan], epoch="o.epoch - 1") == 0
+    assert hand_over(db, [plan], server="o.server + 1") == 0
+    assert hand_over(db, [plan]) == 1
+
+
+def hand_over(
+    db: psycopg.Connection,
+    plans: list[dict[str, Any]],
+    *,
+    server: LiteralString = "o.server",
+    epoch: LiteralString = "o.epoch",
+) -> Any:
+    """How many are handed over by a server that says it is this one, and owns the app under this epoch."""
+    own(db)
+    query: LiteralString = "select scheduler.plan_pulses(o.app, " + server + ", " + epoch + ", %s::jsonb)"
+    return one(db, query + " from scheduler.owner o where o.app = %s", json.dumps(plans), APP)
 
 
 async def test_a_job_that_has_ended_is_forgotten_unless_it_was_edited(

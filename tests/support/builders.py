@@ -40,15 +40,41 @@ def add_worker(db: psycopg.Connection, label: str = "worker") -> int:
     return int(one(db, "select scheduler.register_worker(%s)", label))
 
 
+def add_server(db: psycopg.Connection, label: str = "server", address: str | None = None) -> int:
+    return int(one(db, "select scheduler.register_server(%s, p_address => %s)", label, address))
+
+
+def own(db: psycopg.Connection, label: str = "test planner") -> int:
+    """A server of this name, the same each time, and alive; each app that nobody else alive owns is its own."""
+    with db.transaction():
+        db.execute("select pg_advisory_xact_lock(7716895)")
+        known = column(
+            db,
+            "select s.id from scheduler.server s where s.label = %s and s.dead_at is null and s.stopped_at is null",
+            label,
+        )
+        server = known[0] if known else add_server(db, label)
+        db.execute("select scheduler.heartbeat_server(%s)", [server])
+        db.execute("select scheduler.assign_apps(null, true)")
+    return int(server)
+
+
 def plan(db: psycopg.Connection, job: str, at: Any, *, following: Any = None) -> list[tuple[Any, ...]]:
     """Plans one instant of a job from what its schedule row says now; returns (outcome, run_id) of what was written."""
+    own(db)
     revision, expected = rows(
         db, "select s.revision, s.next_at::text from scheduler.job_schedule s where s.app = %s and s.job = %s", APP, job
     )[0]
     return rows(db, PLAN, APP, Jsonb([a_plan(job, at, revision=revision, expected=expected, following=following)]))
 
 
-PLAN: LiteralString = "select f.outcome, f.run_id from scheduler.plan_fires(%s, %s) f where f.outcome <> 'moved'"
+PLAN: LiteralString = """
+    select f.outcome, f.run_id
+    from (select * from scheduler.owner o where o.app = %s) o
+    cross join lateral scheduler.plan_fires(o.app, o.server, o.epoch, %s) f
+    where f.outcome <> 'moved'
+"""
+"""What the app's owner, whoever it is, gets back for its plans."""
 
 
 def a_plan(

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier, Placeholder
 from scheduler.config import Settings
 from scheduler.link import Link
 from scheduler.planner import Planner
-from tests.support.builders import APP, add_job
+from tests.support.builders import APP, add_job, own
 from tests.support.clock import Clock
 
 NOON = "2026-03-01T12:00:00Z"
@@ -31,9 +31,13 @@ def edit_job(db: psycopg.Connection, name: str = "tidy", **columns: Any) -> None
 
 
 async def plan_once(dsn: str, **settings: float) -> float:
-    """One step of a planner on a connection of its own, so that it goes by the clock as it was set last."""
+    """One step of a planner that owns every app, on a connection of its own, so that it goes by the clock as it was set
+    last.
+    """
+    with psycopg.connect(dsn, autocommit=True) as db:
+        server = own(db)
     async with Link(dsn, name="test planner") as link:
-        return await Planner(link, Settings(**settings)).run_once()
+        return await Planner(link, Settings(**settings), lambda: server).run_once()
 
 
 def fires(db: psycopg.Connection, name: str = "tidy") -> list[tuple[datetime, str, str | None]]:

@@ -37,6 +37,9 @@ PULSES = JOBS // 100
 """Jobs that are fired from timers; half of them wait for a worker."""
 ALIVE = 40
 SERVERS = 2_000
+"""Servers ever; the last four are there still, and the last one owns all that has jobs."""
+OWNED = 20_000
+"""Apps of the other three."""
 
 # Three large apps and 17 small ones; four queues, three priorities and three executors to each. Nothing is at random.
 _APP: LiteralString = """
@@ -99,6 +102,13 @@ _PROCESSES: LiteralString = f"""
     select 'server', 'host ' || i % 100, i, '1', scheduler.clock(), scheduler.clock(),
         case when i <= {SERVERS} - 4 then scheduler.clock() - interval '1 hour' end
     from generate_series(1, {SERVERS}) i
+"""
+_OWNERS: LiteralString = f"""
+    insert into scheduler.owner (app, server, epoch, weight)
+    select distinct {_APP}, {SERVERS}, 1, 1000 from generate_series(1, {JOBS}) i;
+    insert into scheduler.owner (app, server, epoch, weight)
+    select 'other ' || i, {SERVERS} - 1 - i % 3, 2, 1 from generate_series(1, {OWNED}) i;
+    select setval('scheduler.epoch', 2)
 """
 # As many jobs to an app as it has runs; one in a thousand is due. 500 of them are @after and await a run's end.
 _JOBS: LiteralString = f"""
@@ -176,7 +186,7 @@ _LEAVES: LiteralString = """
 """
 _SHARES = [
     [_HISTORY, _LOG],
-    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _PULSES, _FIRES, _SEQUENCES],
+    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _PULSES, _OWNERS, _FIRES, _SEQUENCES],
 ]
 
 

@@ -1,4 +1,4 @@
-create or replace function scheduler.plan_pulses(p_app text, p_plans jsonb) returns integer
+create or replace function scheduler.plan_pulses(p_app text, p_server bigint, p_epoch bigint, p_plans jsonb) returns integer
 language plpgsql
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
@@ -12,7 +12,12 @@ begin
     -- nothing more to decide (next_at null) until an edit or a resume. p_plans is an array of objects
     --   {jobs, revisions, expected, next, period, from_end}
     -- and for a job void under the same conditions as in plan_fires. Of a job that a worker still holds in an earlier
-    -- version, this is what comes after it. Returns how many were handed over.
+    -- version, this is what comes after it. Returns how many were handed over: none when the server does not own the app
+    -- under this epoch any more, as in plan_fires.
+    perform from scheduler.owner o where o.app = p_app and o.server = p_server and o.epoch = p_epoch for share;
+    if not found then
+        return 0;
+    end if;
     with held as materialized (
         select u.job, u.revision, s.place, p.next, p.period, p.from_end
         from jsonb_to_recordset(p_plans) as p (
@@ -40,4 +45,4 @@ begin
     return v_count;
 end
 $$;
-comment on function scheduler.plan_pulses(text, jsonb) is 'Hands jobs of a short period over to workers'' own timers.';
+comment on function scheduler.plan_pulses(text, bigint, bigint, jsonb) is 'Hands jobs of a short period over to workers'' own timers.';

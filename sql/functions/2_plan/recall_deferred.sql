@@ -1,4 +1,4 @@
-create or replace function scheduler.recall_deferred() returns integer
+create or replace function scheduler.recall_deferred(p_server bigint) returns integer
 language plpgsql
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
@@ -9,7 +9,8 @@ declare
     v_count integer;
 begin
     -- Has deferred instants looked at again whose job has no run pending or running any more, so that they are written
-    -- ahead of time after all. One that comes due is looked at in any case. Returns how many were recalled.
+    -- ahead of time after all. One that comes due is looked at in any case. Only of apps that the server owns; that is
+    -- read in the statement which writes. Returns how many were recalled.
     if not exists (select from scheduler.job_schedule s where s.deferred_at is not null) then
         return 0;
     end if;
@@ -19,6 +20,7 @@ begin
         select s.ctid as place
         from scheduler.job_schedule s
         where s.deferred_at is not null
+            and (select o.server from scheduler.owner o where o.app = s.app) = p_server
             and (
                 select r.id from scheduler.run r where r.app = s.app and r.job = s.job order by r.scheduled_at limit 1
             ) is null
@@ -32,4 +34,4 @@ begin
     return v_count;
 end
 $$;
-comment on function scheduler.recall_deferred() is 'Has deferred instants planned whose job has become free.';
+comment on function scheduler.recall_deferred(bigint) is 'Has deferred instants planned whose job has become free.';

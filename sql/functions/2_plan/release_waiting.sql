@@ -1,4 +1,4 @@
-create or replace function scheduler.release_waiting() returns integer
+create or replace function scheduler.release_waiting(p_server bigint) returns integer
 language plpgsql
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
@@ -10,7 +10,8 @@ declare
     v_count integer;
 begin
     -- Lets the oldest waiting run of each job (overlap queue or replace) start, once no other run of the job is pending
-    -- or running. The rare update in place: one row per instant that had to wait. Returns how many were let go.
+    -- or running. The rare update in place: one row per instant that had to wait. Only of apps that the server owns; that
+    -- is read in the statement which writes. Returns how many were let go.
     if not exists (select from scheduler.run w where w.run_at = 'infinity' and w.job is not null) then
         return 0;
     end if;
@@ -20,6 +21,7 @@ begin
         select distinct on (w.app, w.job) w.app, w.job, w.ctid as place
         from scheduler.run w
         where w.run_at = 'infinity' and w.job is not null
+            and (select o.server from scheduler.owner o where o.app = w.app) = p_server
         order by w.app, w.job, w.scheduled_at
     ), next as materialized (
         select w.place
@@ -40,4 +42,4 @@ begin
     return v_count;
 end
 $$;
-comment on function scheduler.release_waiting() is 'Lets runs start that waited for their job''s previous run.';
+comment on function scheduler.release_waiting(bigint) is 'Lets runs start that waited for their job''s previous run.';

@@ -1,4 +1,4 @@
-create or replace function scheduler.schedule_after() returns integer
+create or replace function scheduler.schedule_after(p_server bigint) returns integer
 language plpgsql
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
@@ -9,7 +9,8 @@ declare
     v_count integer;
 begin
     -- Gives @after jobs their next instant, delay after the end of the run they awaited. A run that left no trace (its
-    -- history was dropped, or it was withdrawn) counts as ended now. Returns how many jobs were given one.
+    -- history was dropped, or it was withdrawn) counts as ended now. Only of apps that the server owns; that is read in
+    -- the statement which writes. Returns how many jobs were given one.
     -- History is asked last: it has a partition per day, and most of the awaited runs are pending or running.
     if not exists (select from scheduler.job_schedule w where w.awaits is not null) then
         return 0;
@@ -19,7 +20,9 @@ begin
     ), ended as materialized (
         select w.app, w.job, w.awaits
         from scheduler.job_schedule w
-        where w.awaits is not null and (w.app, w.awaits) not in (select l.app, l.id from leased l)
+        where w.awaits is not null
+            and (select o.server from scheduler.owner o where o.app = w.app) = p_server
+            and (w.app, w.awaits) not in (select l.app, l.id from leased l)
             and (select r.id from scheduler.run r where r.app = w.app and r.id = w.awaits) is null
     ), held as materialized (
         -- Looked up again, so that a row which changed since it was seen is compared with what was seen of it.
@@ -43,4 +46,4 @@ begin
     return v_count;
 end
 $$;
-comment on function scheduler.schedule_after() is 'Sets the next instant of @after jobs whose run ended.';
+comment on function scheduler.schedule_after(bigint) is 'Sets the next instant of @after jobs whose run ended.';

@@ -7,15 +7,13 @@ declare
     v_lease record;
     v_error text;
 begin
-    -- Declares processes dead that were silent for p_dead_after, and takes back up to p_limit leases of workers that are
+    -- Declares workers dead that were silent for p_dead_after, and takes back up to p_limit leases of workers that are
     -- not alive. Of a lease that was begun the open runs end as lost attempts; of a prefetched one they go back unharmed.
     -- Any server may call it, several at once: a lease is taken by whoever locks it first, and finish() and this compete
     -- for that same lock, so an attempt ends once.
-    -- Nobody is dead for having been silent while PostgreSQL itself was down.
+    -- Nobody is dead for having been silent while PostgreSQL itself was down. (Of servers, assign_apps says so.)
     update scheduler.worker w set dead_at = v_now
     where w.dead_at is null and w.stopped_at is null and greatest(w.seen_at, pg_postmaster_start_time()) < v_now - p_dead_after;
-    update scheduler.server s set dead_at = v_now
-    where s.dead_at is null and s.stopped_at is null and greatest(s.seen_at, pg_postmaster_start_time()) < v_now - p_dead_after;
 
     for v_lease in
         -- Asked for who is alive: those are few. A join with all who ever were read 20,000 rows of worker each second.
@@ -52,4 +50,4 @@ begin
     return query select p.app, p.lease, p.worker, 1, true from scheduler.reclaim_pulses(p_limit) p;
 end
 $$;
-comment on function scheduler.reclaim(interval, integer) is 'Declares the silent dead and takes back what they held.';
+comment on function scheduler.reclaim(interval, integer) is 'Declares silent workers dead and takes back what they held.';
