@@ -119,10 +119,10 @@ class Listener:
             conn.add_notify_handler(lambda notify: self._heard(notify.channel, notify.payload))
             for channel in self._channels:
                 await conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+            mine = await _backend(conn)
             self._conn = conn
             backoff.reset()
             self._connected()
-            mine = await _backend(conn)
             while True:
                 async with self._turn:
                     if await self._hear(conn, PROBE):
