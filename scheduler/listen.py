@@ -32,7 +32,11 @@ ROUNDS = 3  # of looking whether a backend is shared
 
 
 class PooledError(SchedulerError):
-    pass
+    def __init__(self) -> None:
+        super().__init__(
+            "polling, because the DSN leads through a pooler in transaction mode, where nothing can be heard",
+            hint="let SCHEDULER_LISTEN_DSN name PostgreSQL itself",
+        )
 
 
 class Listener:
@@ -110,14 +114,12 @@ class Listener:
         try:
             await standing.of(self._dsn).admit(conn)
             if conn.is_pooled and await self._is_shared(conn):
-                raise PooledError(
-                    "polling, because the DSN leads through a pooler in transaction mode, where nothing can be heard",
-                    hint="let SCHEDULER_LISTEN_DSN name PostgreSQL itself",
-                )
+                raise PooledError
             self._is_known_to_be_pooled = False
             conn.add_notify_handler(lambda notify: self._heard(notify.channel, notify.payload))
             for channel in self._channels:
                 await conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+            mine = await _backend(conn)
             self._conn = conn
             backoff.reset()
             self._connected()
@@ -125,18 +127,21 @@ class Listener:
                 async with self._turn:
                     if await self._hear(conn, PROBE):
                         async with _at_most(conn, PROBE):
-                            await conn.execute("select 1")
+                            if await _backend(conn) != mine:
+                                raise PooledError
         finally:
             self._conn = None
             await conn.close()
 
     async def _is_shared(self, conn: Session) -> bool:
-        """Whether a second session meets the backend of this one, as in transaction mode, where each transaction gets
-        one that is free, with most poolers the one that was let go last.
+        """Whether another backend answers, or a second session meets ours, as in transaction mode, where each
+        transaction gets one that is free: the one that was let go last, or first.
         """
         async with await db.connect(self._dsn, name=self._name) as other:
             for _ in range(ROUNDS):
                 mine = await _backend(conn)
+                if await _backend(conn) != mine:
+                    return True
                 async with other.transaction():
                     if await _backend(other) == mine or await _backend(conn) != mine:
                         return True

@@ -24,7 +24,7 @@ collect_ignore = [] if POOLER else ["test_pooler.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is about the backends of one process cannot be asked of a pooler, which lends them to all."""
+    """Leave out what cannot go through a pooler: each such test says why."""
     unfit = {"": (), "pgbouncer": ("direct",), "polling": ("direct", "listens")}[POOLER]
     items[:] = [item for item in items if not any(item.get_closest_marker(name) for name in unfit)]
 

@@ -69,6 +69,7 @@ def test_a_statement_that_takes_too_long_says_what_to_do(dsn: str, db: psycopg.C
         assert "SCHEDULER_STATEMENT_TIMEOUT" in scheduler.refuses("job", "list", status=1)
 
 
+@pytest.mark.direct("takes a role by a start-up option, which PgBouncer refuses")
 def test_a_login_without_rights_is_told_so(dsn: str, db: psycopg.Connection) -> None:
     role = "walclock_test_stranger_" + str(os.getpid())
     db.execute(f"create role {role}")

@@ -140,9 +140,14 @@ def test_what_a_worker_in_a_black_hole_held_is_executed_elsewhere_once(
             time.sleep(0.5)
         proxy.flow()
         wait_until(lambda: first.log.count(" is ready: ") >= 2)
-        after = fleet.insert("nap", {"seconds": 0.1}, count=40)
-        fleet.wait_for(after, reclaim=True)
-        assert {effect.pid for effect in fleet.effects("began", after)} == {first.pid, second.pid}
+        after: list[int] = []
+
+        def both_work() -> bool:
+            after.extend(fleet.insert("nap", {"seconds": 0.2}, count=20))
+            fleet.wait_for(after, reclaim=True)
+            return {effect.pid for effect in fleet.effects("began", after)} == {first.pid, second.pid}
+
+        wait_until(both_work)
     runs = naps + during + after
     ended = "select count(*), count(distinct id) from scheduler.history where outcome = 'succeeded'"
     assert fleet.db.execute(ended).fetchone() == (len(runs), len(runs))

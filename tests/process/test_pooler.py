@@ -132,6 +132,22 @@ def test_a_session_of_its_own_behind_a_pooler_can_listen(
         assert not asyncio.run(hears(dsn))
 
 
+def test_backends_that_are_ended_behind_a_pooler_lose_and_double_nothing(fleet: Fleet, pooled: str) -> None:
+    worker = fleet.start(dsn=pooled)
+    runs = fleet.insert("note", count=4_000) + fleet.insert("nap", {"seconds": 0.1}, count=100)
+    ended = 0
+    while fleet.states(runs) != {"succeeded": len(runs)} and ended < 20:
+        ended += fleet.terminate("")
+        fleet.reclaim()
+        time.sleep(0.1)
+    fleet.wait_for(runs, reclaim=True)
+    assert ended > 0
+    ends = "select count(*), count(*) filter (where outcome = 'succeeded'), count(distinct id) from scheduler.history"
+    assert fleet.db.execute(ends).fetchone() == (len(runs),) * 3
+    wait_until(lambda: fleet.leases() == 0)
+    assert worker.returncode is None
+
+
 def test_commands_work_through_a_pooler_and_the_installation_too(empty_dsn: str) -> None:
     with pooler(empty_dsn, size=BACKENDS) as dsn:
         scheduler = Scheduler(dsn)

@@ -36,6 +36,7 @@ def test_a_worker_whose_listener_was_ended_polls_and_listens_again(fleet: Fleet)
     wait_until(lambda: fleet.scalar(LISTENERS) == 1)
 
 
+@pytest.mark.direct("ends the backend of each connection")
 @pytest.mark.parametrize("connection", ["claims", "reports", "heartbeat", "worker listener"])
 def test_a_connection_that_is_ended_under_load_loses_and_doubles_nothing(fleet: Fleet, connection: str) -> None:
     worker = fleet.start()

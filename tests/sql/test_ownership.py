@@ -328,7 +328,7 @@ async def test_what_waits_for_the_end_of_a_run_is_let_go_by_the_owner_only(
     schedule(db, "after", "@after 1s")
     for _ in range(2):
         clock.advance(1)
-        await plan_once(dsn)
+        await plan_once(dsn, pulse_below=0)  # by rows
     another = FakeWorker(db)
     assert another.claim() == 1
     another.finish()

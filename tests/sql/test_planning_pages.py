@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -74,7 +75,7 @@ async def test_a_schedule_that_jobs_share_is_evaluated_once(
 ) -> None:
     decided: list[int] = []
 
-    def counted(jobs: duty.DueJobs, until: datetime) -> Plan:
+    def counted(jobs: duty.DueJobs, until: datetime, **limits: Any) -> Plan:
         decided.append(len(jobs.jobs))
         return plan(jobs, until, **limits)
 

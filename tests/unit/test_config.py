@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
-from scheduler.config import Settings, redact, resolve_dsn
+from scheduler.config import Settings, redact, resolve_dsn, resolve_listen_dsn
 from scheduler.db import Backoff, read_dsn
 from scheduler.errors import ConfigError
 
@@ -40,6 +41,26 @@ def test_the_option_comes_before_the_environment_and_ours_before_the_common_name
     assert resolve_dsn(None, env) == "ours"
     assert resolve_dsn("", {"SCHEDULER_DSN": " ", "DATABASE_URL": "common"}) == "common"
     assert resolve_dsn(None, {}) is None
+    assert resolve_listen_dsn("option", {"SCHEDULER_LISTEN_DSN": "ours"}) == "option"
+    assert resolve_listen_dsn(None, {"SCHEDULER_LISTEN_DSN": "ours"}) == "ours"
+    assert resolve_listen_dsn(None, {"SCHEDULER_LISTEN_DSN": " ", "SCHEDULER_DSN": "another"}) is None
+
+
+@pytest.mark.parametrize(
+    ("dsn", "attributes", "timeout"),
+    [
+        ("host=one", None, "10"),
+        ("postgresql://one,two:5433/db", "read-write", "5"),
+        ("hostaddr=127.0.0.1,127.0.0.2,127.0.0.3", "read-write", "3"),
+        ("host=one,two target_session_attrs=any connect_timeout=7", "any", "7"),
+    ],
+)
+def test_among_several_hosts_the_one_that_takes_writes_is_looked_for(
+    dsn: str, attributes: str | None, timeout: str
+) -> None:
+    given = conninfo_to_dict(read_dsn(dsn, name="test"))
+    assert given.get("target_session_attrs") == attributes
+    assert given["connect_timeout"] == timeout
 
 
 @pytest.mark.parametrize(
