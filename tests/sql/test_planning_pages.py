@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -67,9 +67,9 @@ async def test_a_schedule_that_jobs_share_is_evaluated_once(
 ) -> None:
     decided: list[int] = []
 
-    def counted(jobs: duty.DueJobs, until: datetime) -> Plan:
+    def counted(jobs: duty.DueJobs, until: datetime, **limit: timedelta) -> Plan:
         decided.append(len(jobs.jobs))
-        return plan(jobs, until)
+        return plan(jobs, until, **limit)
 
     monkeypatch.setattr("scheduler.planner.plan", counted)
     for number in range(200):
@@ -90,9 +90,9 @@ async def test_new_definitions_do_not_stand_before_what_is_due(
     clock.advance(55)
     planned: list[str] = []
 
-    def noted(jobs: duty.DueJobs, until: datetime) -> Plan:
+    def noted(jobs: duty.DueJobs, until: datetime, **limit: timedelta) -> Plan:
         planned.extend(jobs.jobs)
-        return plan(jobs, until)
+        return plan(jobs, until, **limit)
 
     monkeypatch.setattr("scheduler.planner.plan", noted)
     monkeypatch.setattr("scheduler.planner.PAGE", 2)
