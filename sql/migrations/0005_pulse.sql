@@ -27,4 +27,4 @@ create table scheduler.pulse (
 
 -- A report changes none of their columns, so it is a HOT update.
 create index pulse_waiting on scheduler.pulse (app, job) where worker is null;
-create index pulse_worker on scheduler.pulse (worker) where worker is not null;
+create index pulse_worker on scheduler.pulse (worker, app, job) where worker is not null;

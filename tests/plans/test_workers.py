@@ -102,7 +102,8 @@ async def report_pulses(conn: Connection, taken: list[store.TakenPulse]) -> bool
         {"job": one.job, "lease": one.lease, "run_id": one.run_id, "skipped": passed, "missed": None, **span}
         for one in of_app
     ]
-    return len(await store.report_pulses(conn, taken[0].app, WORKER, spans)) == len(of_app)
+    answers = await store.report_pulses(conn, of_app[0].app, WORKER, spans)
+    return all(answers[one.lease] > one.run_id for one in of_app)
 
 
 async def release_pulses(conn: Connection, taken: list[store.TakenPulse], *, is_over: bool = False) -> int:
@@ -258,7 +259,8 @@ QUESTIONS = [
         name="what was fired from a timer",
         prepare=pulses,
         ask=report_pulses,
-        most={"pulse": 10 * TAKEN, "history": 0, "fire": 0},
+        most={"pulse": 10 * TAKEN, "fire": 5 * TAKEN},  # what the ask before this one took back is still in the index
+        through={"pulse": {"pulse_pkey", "pulse_worker"}, "fire": {"fire_pkey"}},
         blocks=60 * TAKEN,
     ),
     Question(

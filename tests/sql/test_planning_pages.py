@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -75,9 +74,9 @@ async def test_a_schedule_that_jobs_share_is_evaluated_once(
 ) -> None:
     decided: list[int] = []
 
-    def counted(jobs: duty.DueJobs, until: datetime, **limits: Any) -> Plan:
+    def counted(jobs: duty.DueJobs, until: datetime, **limit: timedelta) -> Plan:
         decided.append(len(jobs.jobs))
-        return plan(jobs, until, **limits)
+        return plan(jobs, until, **limit)
 
     monkeypatch.setattr("scheduler.planner.plan", counted)
     for number in range(200):
@@ -98,9 +97,9 @@ async def test_new_definitions_do_not_stand_before_what_is_due(
     clock.advance(55)
     planned: list[str] = []
 
-    def noted(jobs: duty.DueJobs, until: datetime, **limits: Any) -> Plan:
+    def noted(jobs: duty.DueJobs, until: datetime, **limit: timedelta) -> Plan:
         planned.extend(jobs.jobs)
-        return plan(jobs, until, **limits)
+        return plan(jobs, until, **limit)
 
     monkeypatch.setattr("scheduler.planner.plan", noted)
     monkeypatch.setattr("scheduler.planner.PAGE", 2)

@@ -282,6 +282,15 @@ async def test_its_holder_is_told_to_let_go_and_until_then_nobody_else_gets_it(
         assert one(db, "select (p.run).spec from scheduler.pulse p") == {"task": "another"}
 
 
+async def test_a_job_that_no_worker_fires_has_nothing_to_be_revoked(
+    dsn: str, db: psycopg.Connection, clock: Clock
+) -> None:
+    await handed_over(dsn, db, clock)
+    take(db, add_worker(db))
+    revoke: LiteralString = "select scheduler.revoke_pulse(%s, 'tidy')"
+    assert [one(db, revoke, app) for app in ("another", APP, APP)] == [False, True, False]
+
+
 async def test_an_edit_keeps_the_grid_and_fires_nothing_twice(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
     await handed_over(dsn, db, clock, expression="@every 4s")
     worker = add_worker(db)
