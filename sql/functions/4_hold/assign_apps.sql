@@ -33,7 +33,7 @@ begin
     -- Returns how many apps moved and when to call again: a server may be declared dead then, or an app was passed over.
     -- No safety rests on it: a server that plans an app which it lost is refused by the epoch, and of two that plan one
     -- instant one by the ledger's key.
-    if not pg_try_advisory_xact_lock(7716802, 1) then
+    if not pg_try_advisory_xact_lock(7716804) then
         return;
     end if;
     moved := 0;
