@@ -48,8 +48,9 @@ begin
 
     if p_search then
         insert into scheduler.owner (app, weight)
-        select n.app, scheduler.weight_of(n.app)
+        select n.app, w.weight
         from scheduler.apps_with_new_jobs() n
+        cross join lateral scheduler.weight_of(n.app) w
         where (select o.app from scheduler.owner o where o.app = n.app) is null;
     end if;
     if p_search and p_rebalance then
@@ -64,8 +65,9 @@ begin
                 select s.app from scheduler.job_schedule s where s.app > k.app order by s.app, s.job limit 1
             ) n
         )
-        select k.app, scheduler.weight_of(k.app)
+        select k.app, w.weight
         from known k
+        cross join lateral scheduler.weight_of(k.app) w
         where (select o.app from scheduler.owner o where o.app = k.app) is null;
     end if;
 
