@@ -21,8 +21,9 @@ as $$
     -- as one row: 100,000 jobs of one schedule are read, evaluated and sent back as some 50 groups and not one by one.
     -- What others own and is due is walked over; they plan it within moments, and of the new they are stepped over.
     -- The next page begins after the next_at, app and last_job of the last row. Reads only: plan_fires checks again.
-    select s.app, o.epoch, array_agg(s.job), array_agg(s.revision), max(s.job), j.schedule, j.timezone, j.dst_gap,
-        j.dst_fold, j.overlap, j.misfire, j.misfire_grace, j.misfire_limit, j.jitter, j.starts_at, j.ends_at, s.next_at,
+    select s.app, (select o.epoch from scheduler.owner o where o.app = s.app), array_agg(s.job), array_agg(s.revision),
+        max(s.job), j.schedule, j.timezone, j.dst_gap, j.dst_fold, j.overlap, j.misfire, j.misfire_grace, j.misfire_limit,
+        j.jitter, j.starts_at, j.ends_at, s.next_at,
         -- What does not bear on the decision does not part a group: cron knows no fractions of a second, @every does.
         case
             when isfinite(s.next_at) then null
@@ -78,8 +79,7 @@ as $$
     ) s
     -- The offset keeps it a look-up by key for each row of the page.
     cross join lateral (select j.* from scheduler.job j where j.app = s.app and j.name = s.job offset 0) j
-    cross join lateral (select o.epoch from scheduler.owner o where o.app = s.app and o.server = p_server offset 0) o
-    group by s.app, o.epoch, s.next_at, 18, 19, j.schedule, j.timezone, j.dst_gap, j.dst_fold, j.overlap, j.misfire,
+    group by s.app, s.next_at, 18, 19, j.schedule, j.timezone, j.dst_gap, j.dst_fold, j.overlap, j.misfire,
         j.misfire_grace, j.misfire_limit, j.jitter, j.starts_at, j.ends_at,
         case when j.jitter > interval '0' then s.job end  -- it differs from job to job
     order by s.next_at, s.app, max(s.job)

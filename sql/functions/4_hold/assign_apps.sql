@@ -33,7 +33,7 @@ begin
     -- Returns how many apps moved and when to call again: a server may be declared dead then, or an app was passed over.
     -- No safety rests on it: a server that plans an app which it lost is refused by the epoch, and of two that plan one
     -- instant one by the ledger's key.
-    if not pg_try_advisory_xact_lock(7716802, 1) then
+    if not pg_try_advisory_xact_lock(7716804) then
         return;
     end if;
     moved := 0;
@@ -48,8 +48,9 @@ begin
 
     if p_search then
         insert into scheduler.owner (app, weight)
-        select n.app, scheduler.weight_of(n.app)
+        select n.app, w.weight
         from scheduler.apps_with_new_jobs() n
+        cross join lateral scheduler.weight_of(n.app) w
         where (select o.app from scheduler.owner o where o.app = n.app) is null;
     end if;
     if p_search and p_rebalance then
@@ -64,8 +65,9 @@ begin
                 select s.app from scheduler.job_schedule s where s.app > k.app order by s.app, s.job limit 1
             ) n
         )
-        select k.app, scheduler.weight_of(k.app)
+        select k.app, w.weight
         from known k
+        cross join lateral scheduler.weight_of(k.app) w
         where (select o.app from scheduler.owner o where o.app = k.app) is null;
     end if;
 

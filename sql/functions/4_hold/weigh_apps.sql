@@ -19,8 +19,9 @@ begin
         and (select s.job from scheduler.job_schedule s where s.app = o.app order by s.job limit 1) is null;
     update scheduler.owner o set weight = w.weight
     from (
-        select o.place, o.weight as before, scheduler.weight_of(o.app) + coalesce(r.runs, 0) as weight
+        select o.place, o.weight as before, j.weight + coalesce(r.runs, 0) as weight
         from (select o.app, o.weight, o.ctid as place from scheduler.owner o where o.server = p_server offset 0) o
+        cross join lateral scheduler.weight_of(o.app) j
         left join unnest(p_apps, p_runs) r (app, runs) on r.app = o.app
         offset 0
     ) w
