@@ -44,6 +44,4 @@ def note(ctx: Context, what: str, key: str) -> None:
         _file = os.open(os.environ[RECORD], os.O_WRONLY | os.O_APPEND)
     scheduled = "-" if ctx.scheduled_at is None else f"{ctx.scheduled_at.timestamp():.6f}"
     now = time.monotonic_ns()
-    os.write(
-        _file, f"{what} {key} {ctx.run_id} {ctx.attempt} {ctx.fence} {os.getpid()} {now} {scheduled}\n".encode()
-    )
+    os.write(_file, f"{what} {key} {ctx.run_id} {ctx.attempt} {ctx.fence} {os.getpid()} {now} {scheduled}\n".encode())

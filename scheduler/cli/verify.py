@@ -50,12 +50,21 @@ class Pause(_Type):
     "--seconds", type=click.FloatRange(1, 86_400), default=_DEFAULTS.seconds, show_default=True, help="Of faults."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, _MOST_SEED), metavar="N", help="Repeats a programme; default: one never had before."
+    "--seed",
+    type=click.IntRange(0, _MOST_SEED),
+    metavar="N",
+    help="Repeats a programme; default: one never had before.",
 )
 @click.option(
-    "--rate", type=click.IntRange(0, 100_000), default=_DEFAULTS.rate, show_default=True, help="Runs enqueued per second."
+    "--rate",
+    type=click.IntRange(0, 100_000),
+    default=_DEFAULTS.rate,
+    show_default=True,
+    help="Runs enqueued per second.",
 )
-@click.option("--jobs", type=click.IntRange(0, 10_000), default=_DEFAULTS.jobs, show_default=True, help="Recurring jobs.")
+@click.option(
+    "--jobs", type=click.IntRange(0, 10_000), default=_DEFAULTS.jobs, show_default=True, help="Recurring jobs."
+)
 @click.option(
     "--servers", type=click.IntRange(1, 20), default=_DEFAULTS.servers, show_default=True, help="Server processes."
 )
@@ -70,7 +79,11 @@ class Pause(_Type):
     help="Runs at a time in a worker.",
 )
 @click.option(
-    "--fault", "faults", type=click.Choice(tuple(KINDS)), multiple=True, help="Only these; default: all that are possible."
+    "--fault",
+    "faults",
+    type=click.Choice(tuple(KINDS)),
+    multiple=True,
+    help="Only these; default: all that are possible.",
 )
 @click.option(
     "--every", type=Pause(), default="1-3", show_default=True, metavar="SECONDS", help="From one fault to the next."

@@ -1,10 +1,10 @@
 """`scheduler verify`: real servers, workers and load on a scratch database, faults, and a check of what became of it.
 
-    options ─▶ programme ─┬─▶ load      what is enqueued, and what of it was acknowledged ──┐
-                          ├─▶ fleet     servers and workers, started again when they died   │
-                          └─▶ faults    what is done to them, and when                      ├─▶ evidence ─▶ checker ─▶ report
-                                        worker.verify: what was executed ─▶ recorder ───────┤
-                              scratch   the database: history, ledger, what is left open ───┘
+    options ─▶ programme ─┬─▶ load     what is enqueued, and what of it was acknowledged ─┐
+                          ├─▶ fleet    servers and workers, started anew when they died   │
+                          └─▶ faults   what is done to them, and when                     ├─▶ evidence ─▶ checker
+                                       worker.verify: what was executed ─▶ recorder ──────┤       figures ─▶ report
+                             scratch   the database: history, ledger, what is left open ──┘
 
 kinds       the faults, by name                  straggler  a worker that comes back from the dead
 options     sizes and seconds                    skewed     a process whose wall clock is wrong

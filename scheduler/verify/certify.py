@@ -1,8 +1,8 @@
-"""One pass: everything is started, maltreated, left to recover, and asked what became of it; then it is as if it had never been.
+"""One pass: everything is started, maltreated, left to recover and asked what became of it; then nothing of it is left.
 
-            clean             faults                       recovery
-    ├───────────────────┼──────────────────────────────┼──────────────┤ check
-    └ load and jobs ─────────────────────────────────────┘ nobody is hit, what is open may end
+        clean             faults                       recovery
+├───────────────────┼──────────────────────────────┼──────────────┤ check
+└ load and jobs ─────────────────────────────────────┘ nobody is hit, what is open may end
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import psycopg
 
-from scheduler.config import Settings
 from scheduler.errors import ConfigError
 from scheduler.verify import evidence as account
 from scheduler.verify import recorder
@@ -67,9 +66,9 @@ def certify(
 ) -> Verdict:
     """Run the programme on a scratch database of the server, or of an embedded one, and judge what came of it.
 
-    Whatever happens, Ctrl-C included, processes, files and the database are gone afterwards; with `keep`, the record and
-    the logs of the processes are left in that directory. `prepare` is given the DSN of the scratch database once the
-    schema is in it: tests break it there.
+    Whatever happens, Ctrl-C included, processes, files and the database are gone afterwards; with `keep`, the record
+    and the logs of the processes are left in that directory. `prepare` is given the DSN of the scratch database once
+    the schema is in it: tests break it there.
     """
     options = replace(options, faults=possible(dsn, options.faults))
     mark = f"verify_{secrets.token_hex(4)}"
@@ -78,18 +77,18 @@ def certify(
         say("making a database", 0.0)
         place = stack.enter_context(scratch(dsn, mark, progress=lambda line: say(line, 0.0)))
         prepare(place.dsn)
-        return judge(_pass(place, options, folder, mark, say, stack))
+        return judge(_pass(place, options, folder, say, stack))
 
 
-def _pass(place: Scratch, options: Options, folder: Path, mark: str, say: Say, stack: ExitStack) -> Evidence:
+def _pass(place: Scratch, options: Options, folder: Path, say: Say, stack: ExitStack) -> Evidence:
     programme = Programme(options)
     record = recorder.Recorder(folder / "record")
     stack.callback(record.close)
-    fleet = Fleet(programme, place, folder, record.path, mark)
+    fleet = Fleet(programme, place, folder, record.path)
     stack.callback(fleet.end)
     load = Load(programme, place)
     stack.callback(load.close)
-    faults = Faults(programme, place, fleet, load, record, Settings.from_env())
+    faults = Faults(programme, place, fleet, load, record)
     stack.callback(lambda: [straggler.close() for straggler in faults.stragglers])
     stack.callback(faults.close)
 

@@ -4,8 +4,8 @@
     execution          one attempt as it was seen outside the database: (run, fence), begun, perhaps ended
     attempt            one attempt as history has it: (run, fence), and how it ended
 
-Each target has one run, with one end. The end `succeeded` has a complete execution under the fence that reported it. Any
-other execution of the run is legitimate only if history has it as lost, and a fault explains why its worker was.
+Each target has one run, with one end. The end `succeeded` has a complete execution under the fence that reported it.
+Any other execution of the run is legitimate only if history has it as lost, and a fault explains why its worker was.
 Work is executed at least once, so what was complete and not yet reported when its worker died is executed again: a
 re-run, not a double. A run of one attempt has no second execution, whatever happens.
 """
@@ -95,12 +95,12 @@ class Check:
         for run in runs:
             if run in self.open:
                 self.verdict.add("lost", f"{named}: run {run} is {self.open[run].where} and does not end")
-            elif not any(attempt.is_end for attempt in self.attempts[run]):
+            elif not any(attempt.is_end for attempt in self.attempts.get(run, ())):
                 self.verdict.add("lost", f"{named}: run {run} is gone without an end")
 
     def _run(self, run: int) -> None:
-        attempts = sorted(self.attempts[run], key=lambda one: (one.attempt, one.finished))
-        executions = self.executions[run]
+        attempts = sorted(self.attempts.get(run, ()), key=lambda one: (one.attempt, one.finished))
+        executions = self.executions.get(run, [])
         reported = {attempt.fence: attempt for attempt in attempts}
         complete = {execution.fence for execution in executions if execution.ended is not None}
         self.counts["executed"] += bool(complete)
@@ -126,7 +126,9 @@ class Check:
         for end in ends:
             if end.outcome == "succeeded":
                 if end.fence not in complete:
-                    self.verdict.add("lost", f"run {run} succeeded under fence {end.fence}, and was not executed under it")
+                    self.verdict.add(
+                        "lost", f"run {run} succeeded under fence {end.fence} without an execution under it"
+                    )
             elif end.key in self._poison and _is_poison(end):
                 self.counts["poisoned"] += 1
             elif _is_poison(end) and self._was_hit(attempts):
@@ -137,29 +139,30 @@ class Check:
                 self.verdict.add("lost", f"run {run} {end.outcome}: {end.error}")
 
     def _fences(self, run: int, attempts: Sequence[Attempt], executions: Sequence[Execution]) -> None:
-        """Fences grow from attempt to attempt, each ends one attempt, and nothing begins under a later one than the end's."""
-        fences = [attempt.fence for attempt in attempts if attempt.fence is not None]
-        for attempt, before, fence in zip(attempts[1:], fences, fences[1:], strict=False):
-            if fence <= before:
-                self.verdict.add(
-                    "stale", f"run {run} attempt {attempt.attempt} {attempt.outcome} under fence {fence}, after {before}"
-                )
-        for end in attempts:
-            later = [one for one in executions if end.is_end and end.fence is not None and one.fence > end.fence]
+        """Fences grow from attempt to attempt, each ends one, and nothing begins under a later one than the end's."""
+        greatest = 0
+        for attempt in attempts:
+            fence = attempt.fence or 0
+            if fence <= greatest:
+                what = f"run {run} attempt {attempt.attempt} {attempt.outcome} under fence {fence}, after {greatest}"
+                self.verdict.add("stale", what)
+            greatest = max(greatest, fence)
+            later = [one for one in executions if attempt.is_end and one.fence > fence]
             if later:
-                self.verdict.add(
-                    "stale", f"{_named(later[0])} was in the hands of a later holder when fence {end.fence} ended the run"
-                )
+                what = f"{_named(later[0])} belonged to a later holder than fence {fence}, which ended the run"
+                self.verdict.add("stale", what)
 
     def _was_hit(self, attempts: Sequence[Attempt]) -> bool:
-        """All of its losses in a row are of workers that we hit: by its own rule the product takes the run for poison."""
+        """All its losses in a row are of workers that we hit: by its own rule the product takes the run for poison."""
         lost = [attempt for attempt in attempts if _was_lost(attempt)]
         return len(lost) >= POISONED and all(self._is_explained(attempt) for attempt in lost[-POISONED:])
 
     def _is_explained(self, attempt: Attempt) -> bool:
         """A fault hit its worker, in that worker's life, before the attempt was given up."""
         worker = self._workers.get(attempt.worker or 0)
-        if worker is not None and any(worker.started - 1 <= at <= attempt.finished for at in self._faults_of[worker.pid]):
+        if worker is not None and any(
+            worker.started - 1 <= at <= attempt.finished for at in self._faults_of[worker.pid]
+        ):
             return True
         return any(at <= attempt.finished <= until + _AFTERMATH for at, until in self._of_all)
 
@@ -197,11 +200,15 @@ class Check:
             for instant in matching.missed:
                 self.verdict.add("late", f"{_target((job, instant))} has no run that began within {late:g} s of it")
             for start in matching.extra:
-                self.verdict.add("late", f"job {job}: the run that began at {start:.3f} is near no instant that is left")
+                self.verdict.add(
+                    "late", f"job {job}: the run that began at {start:.3f} is near no instant that is left"
+                )
         for sent in self.evidence.sent:
             for run in self.runs.get((sent.key, None), ()):
                 if run in first and first[run].began - sent.at > late:
-                    self.verdict.add("late", f"{sent.key} began {first[run].began - sent.at:.1f} s after it was enqueued")
+                    self.verdict.add(
+                        "late", f"{sent.key} began {first[run].began - sent.at:.1f} s after it was enqueued"
+                    )
         self.verdict.figures["fires"] = {
             "due": sum(len(instants) for instants in self.evidence.due.values()),
             "matched": matched,
@@ -252,4 +259,5 @@ def _target(target: tuple[str, float | None]) -> str:
 
 
 def _named(execution: Execution) -> str:
-    return f"run {execution.run} ({_target((execution.key, execution.scheduled))}) attempt {execution.attempt} fence {execution.fence}"
+    target = _target((execution.key, execution.scheduled))
+    return f"run {execution.run} ({target}) attempt {execution.attempt} fence {execution.fence}"

@@ -44,9 +44,7 @@ class _Open:
 
 
 class Faults:
-    def __init__(
-        self, programme: Programme, scratch: Scratch, fleet: Fleet, load: Load, recorder: Recorder, settings: Settings
-    ) -> None:
+    def __init__(self, programme: Programme, scratch: Scratch, fleet: Fleet, load: Load, recorder: Recorder) -> None:
         self.done: list[Done] = []
         self.failed = 0
         """Faults that could not be done, because another one was at work."""
@@ -56,7 +54,7 @@ class Faults:
         self._fleet = fleet
         self._load = load
         self._recorder = recorder
-        self._settings = settings
+        self._dead_after = Settings.from_env().dead_after
         self._open: list[_Open] = []
         self._do = {
             "kill": self._kill,
@@ -108,7 +106,7 @@ class Faults:
             self._fleet.resume(fault.place)
             self.done.append(Done("pause", stopped, time.monotonic(), pid))
 
-        self._open.append(_Open(stopped + fault.amount * self._settings.dead_after, resume))
+        self._open.append(_Open(stopped + fault.amount * self._dead_after, resume))
 
     def _terminate(self, fault: Fault) -> None:
         with self._connected() as conn:
@@ -148,7 +146,7 @@ class Faults:
         sent.acknowledged = True
         self._note(fault)
 
-    def _straggle(self, fault: Fault) -> None:
+    def _straggle(self, _: Fault) -> None:
         def fell_silent(at: float) -> None:
             self.done.append(Done("straggler", at, at, os.getpid()))
 

@@ -52,7 +52,7 @@ def _again_after_kills(check: Check) -> list[float]:
     }
     waits = []
     for run, attempts in check.attempts.items():
-        begins = [execution.began for execution in check.executions[run]]
+        begins = [execution.began for execution in check.executions.get(run, ())]
         for attempt in attempts:
             worker = workers.get(attempt.worker or 0)
             killed = kills.get(worker.pid) if worker and attempt.outcome == "lost" else None
@@ -72,7 +72,7 @@ def _again_after_restarts(evidence: Evidence) -> list[float]:
 
 
 def _throughput(evidence: Evidence) -> dict[str, Any]:
-    """Runs that were complete for the first time, per second: before the first fault, and in a part as long before the last."""
+    """Runs that were first complete, per second: before the first fault, and in the last part, which is as long."""
     window = evidence.window
     seconds = window.faults - window.began
     first: dict[int, float] = defaultdict(lambda: float("inf"))

@@ -32,13 +32,12 @@ class Exit:
 
 
 class Fleet:
-    def __init__(self, programme: Programme, scratch: Scratch, folder: Path, record: Path, mark: str) -> None:
+    def __init__(self, programme: Programme, scratch: Scratch, folder: Path, record: Path) -> None:
         self.exits: list[Exit] = []
         self._options = programme.options
         self._programme = programme
         self._scratch = scratch
         self._folder = folder
-        self._mark = mark
         self._env = {"SCHEDULER_DSN": scratch.dsn, "SCHEDULER_GRACE": "1", VARIABLE: str(record)}
         self._processes: dict[int, Process] = {}
         self._started: dict[int, float] = {}
@@ -107,7 +106,7 @@ class Fleet:
         if not is_server:
             words = ["worker", *(word for app in APPS for word in ("--app", app)), "--import", "worker.verify"]
             words += ["--executors", "python", "--concurrency", str(self._options.concurrency)]
-        label = f"{self._mark}_{place}_{number}"
+        label = f"verify_{place}_{number}"
         program = COMMAND
         if "clock" in self._options.faults:
             skewed.write(self._clock(place), self._programme.skew(place, number))

@@ -70,7 +70,10 @@ class Load:
                 self._alone(order)
             if together:
                 self._together(together)
-        except (psycopg.Error, SchedulerError):  # its answer is lost, which `sent` says, and what was to follow is not sent
+        except (
+            psycopg.Error,
+            SchedulerError,
+        ):  # its answer is lost, which `sent` says, and what was to follow is not sent
             self._hang_up()
 
     def _alone(self, order: Order) -> None:

@@ -23,7 +23,7 @@ class Matching:
 
 
 def match(instants: Sequence[float], starts: Sequence[float], *, early: float, late: float) -> Matching:
-    """A greatest matching of instants and starts; a start fits from `early` seconds before the instant to `late` after."""
+    """A greatest matching; a start fits an instant from `early` seconds before it to `late` seconds after."""
     pairs, missed, extra = [], [], []
     waiting = sorted(instants)
     place = 0

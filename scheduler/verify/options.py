@@ -10,7 +10,7 @@ from scheduler.verify.kinds import KINDS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     seconds: float = 30.0
-    """Of faults. A sixth of it, 5 to 60 s, goes before without any, to compare with."""
+    """Of faults. A sixth of it, 3 to 60 s, goes before without any, to compare with."""
     seed: int = 0
     rate: int = 200
     """Runs that are enqueued per second."""
@@ -31,4 +31,4 @@ class Options:
     @property
     def clean(self) -> float:
         """Seconds before the first fault; the last part, that is compared with it, is as long."""
-        return min(60.0, max(5.0, self.seconds / 6))
+        return min(60.0, max(3.0, self.seconds / 6))

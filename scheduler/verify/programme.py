@@ -1,7 +1,7 @@
 """Everything that is done to the system, drawn from the seed: the same options and seed give the same programme.
 
-What the system makes of it differs from pass to pass, as processes are scheduled by the machine. So a fault names a place
-(the second server), not a process, and load is drawn tick by tick, whatever was enqueued before.
+What the system makes of it differs from pass to pass, as processes are scheduled by the machine. So a fault names a
+place (the second server), not a process, and load is drawn tick by tick, whatever was enqueued before.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The database that is maltreated: made for one pass, on the user's server or on an embedded one of its own, and dropped.
+"""The database that is maltreated: made for one pass, on the user's server or on an embedded one, and dropped.
 
-Nothing is done to any other database. The embedded server is not the one that `scheduler run` shares: it may be crashed.
+Nothing is done to any other database. The embedded server is not the one that `scheduler run` shares: it is crashed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Scratch:
         self._embedded = embedded
 
     def connect(self, name: str, *, timeout: float = 0.0) -> Connection:
-        """An autocommit session, shown as `walclock verify <name>`. psycopg.Error when it cannot be had now.
+        """An autocommit session, shown as `walclock verify <name>`. psycopg.Error when there is none to be had.
 
         No statement takes longer than `timeout` seconds; 0 for no limit.
         """
@@ -55,9 +55,7 @@ class Scratch:
         return self._embedded is not None
 
     def restart(self, *, crash: bool) -> float:
-        """End PostgreSQL, at once or after its sessions; its supervisor starts it again. When it answers again, by the
-        monotonic clock.
-        """
+        """End PostgreSQL; its supervisor starts it again. Returns when it answers, by the monotonic clock."""
         assert self._embedded is not None  # noqa: S101  see can_restart
         pgdata = self._embedded.pgdata
         owner = pgdata.stat().st_uid
@@ -77,7 +75,7 @@ class Scratch:
         raise SchedulerError(f"PostgreSQL did not come back within {_PATIENCE:g} s")
 
     def offset(self) -> float:
-        """What to add to an instant of the monotonic clock to have the database's; of some looks the quickest counts."""
+        """What to add to the monotonic clock to have the database's; of some looks the quickest counts."""
         looks = []
         with self.connect("clock") as conn:
             for _ in range(_LOOKS):

@@ -1,7 +1,7 @@
 """`python -m scheduler.verify.skewed FILE …`: the command line, in a process whose wall clock is off.
 
-FILE holds how far, in seconds, as a double; whoever writes another one there lets the clock step. All that a service reads
-of the wall clock it reads by `time.time`; files, logs and child processes keep the machine's.
+FILE holds how far, in seconds, as a double; whoever writes another one there lets the clock step. All that a service
+reads of the wall clock it reads by `time.time`; files and child processes keep the machine's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A worker that everybody believes to be dead, and that reports all the same: what a fence is for.
 
-It claims runs by the protocol that workers of other languages use, is silent until servers have taken them back and a real
-worker executes them, and then says, begins and gives back what it once held. Nothing of that may count.
+It claims runs by the protocol that workers of other languages use, is silent until servers have taken them back and a
+real worker executes them, and then reports, begins and gives back what it once held. Nothing of that may count.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Walks through every state that a model can get into, whatever the order of its steps, and says how it got to a bad one."""
+"""Walks through every state that a model can get into, in whatever order of steps, and says how it got to a bad one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def explore(
     wrong: Callable[[State], str | None],
     is_over: Callable[[State], bool],
 ) -> Walk[State]:
-    """Breadth-first, to the end. `wrong` says what is wrong with a state; from each one must lead a way to one that is over."""
+    """Breadth-first. `wrong` says what is wrong with a state; from each a way must lead to one that is over."""
     walk: Walk[State] = Walk()
     came: dict[State, tuple[State, str] | None] = {start: None}
     before: dict[State, list[State]] = {start: []}

@@ -1,12 +1,12 @@
 """The lease protocol as a state machine: what the database holds, and what each worker believes.
 
-Each step is one transaction of one SQL function, or what a process does by itself. The functions lock the lease's row, so
-one transaction at a time changes it, and a step here is indivisible as it is there:
+Each step is one transaction of one SQL function, or what a process does by itself. The functions lock the lease's row,
+so one transaction at a time changes it, and a step here is indivisible as it is there:
 
     claim, claim unheard        scheduler.claim, whose answer may be lost
     begin, begin unheard        scheduler.begin
-    finish, finish unheard      scheduler.finish, of all runs or of one: succeeded or failed; `unheard`: reported once more
-    release                     scheduler.release, of what was not begun, or what the worker never heard of (leases_of)
+    finish, finish unheard      scheduler.finish, of all runs or one: succeeded or failed; `unheard`: reported once more
+    release, release unheard    scheduler.release, of what was not begun, or was never heard of (leases_of)
     dies                        kill -9 at any point: the process forgets all, and starts under another registration
     silent                      scheduler.reclaim declares it dead: there is no time here, so this may happen whenever
     hears                       JS004 from scheduler.heartbeat or claim: it drops all and registers anew
@@ -14,9 +14,9 @@ one transaction at a time changes it, and a step here is indivisible as it is th
     cancel                      scheduler.cancel
     retry                       scheduler.retry of an ended run, once
 
-A process that is declared dead and does not hear of it goes on for as long as it likes: SIGSTOP, a frozen machine. So all
-reports of the dead are here, in every order. Fences are numbered anew by their rank in each state, which makes the states
-finitely many without a bound on how often anything happens.
+A process that is declared dead and does not hear of it goes on for as long as it likes: SIGSTOP, a frozen machine. So
+all reports of the dead are here, in every order. Fences are numbered anew by their rank in each state, which makes the
+states finitely many without a bound on how often anything happens.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Protocol:
 
     def start(self, limits: tuple[int, ...]) -> State:
         """Runs with so many attempts each, and one place that `retry` may fill."""
-        return State(tuple(Run(limit) for limit in limits) + (Run(0, ABSENT),))
+        return State((*(Run(limit) for limit in limits), Run(0, ABSENT)))
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         for name, after in self._steps(state):
@@ -117,7 +117,10 @@ class Protocol:
                 yield from self._release_unheard(state, number)
         elif process.held.phase == PREFETCHED:
             yield from self._begin(state, number, process.held)
-            yield "release", _with_process(self.release(state, number, process.held.fence), number, process._replace(held=None))
+            yield (
+                "release",
+                _with_process(self.release(state, number, process.held.fence), number, process._replace(held=None)),
+            )
         else:
             yield from self._finish(state, number, process, process.held)
 
@@ -157,7 +160,10 @@ class Protocol:
                 after = self.finish(state, number, held.fence, some, outcome)
                 yield "finish unheard", after
                 rest = tuple(run for run in held.runs if run not in some)
-                yield "finish", _with_process(after, number, process._replace(held=held._replace(runs=rest) if rest else None))
+                yield (
+                    "finish",
+                    _with_process(after, number, process._replace(held=held._replace(runs=rest) if rest else None)),
+                )
 
     def finish(self, state: State, number: int, fence: int, runs: tuple[int, ...], outcome: str) -> State:
         lease = _lease(state, number, fence)
@@ -220,7 +226,9 @@ class Protocol:
                 each = state.runs[run]
                 end = run in lease.cancel
                 state = _with_run(
-                    _struck(state, run), run, each._replace(place=ENDED if end else PENDING, ends=min(each.ends + end, 2))
+                    _struck(state, run),
+                    run,
+                    each._replace(place=ENDED if end else PENDING, ends=min(each.ends + end, 2)),
                 )
         return state
 

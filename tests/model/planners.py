@@ -1,10 +1,10 @@
 """Planners that are twins: each decides from what it read a while ago, and writes in one transaction of plan_fires.
 
-    read        scheduler.due_jobs: the next instant and the revision of the job
-    plan        scheduler.plan_fires: void when the job moved or was edited since; an instant in the ledger is passed over
-    edit        scheduler.job_changed: the revision grows, and it is decided again from an earlier instant on
-    set back    the clock, or a restored table: the next instant is an earlier one, and the revision stays
-    dies        a planner forgets what it read
+read        scheduler.due_jobs: the next instant and the revision of the job
+plan        scheduler.plan_fires: void when the job moved or was edited since; an instant in the ledger is passed over
+edit        scheduler.job_changed: the revision grows, and it is decided again from an earlier instant on
+set back    the clock, or a restored table: the next instant is an earlier one, and the revision stays
+dies        a planner forgets what it read
 """
 
 from __future__ import annotations

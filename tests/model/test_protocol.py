@@ -1,4 +1,4 @@
-"""The lease protocol and the planners, in every order of their steps; and that the same walk finds each missing check."""
+"""The lease protocol and the planners, in every order of their steps; and the same walk finds each missing check."""
 
 from __future__ import annotations
 
