@@ -11,10 +11,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+import psycopg
 from rich.console import Console
 
 from scheduler.cli import show
+from scheduler.cli.failure import BAD_USAGE, worded
 from scheduler.config import resolve_dsn
+from scheduler.errors import ConfigError, SchedulerError
 from scheduler.verify.kinds import KINDS
 from scheduler.verify.options import Options
 
@@ -43,6 +46,12 @@ class Pause(_Type):
         if not 0.05 <= pause[0] <= pause[1] <= 3_600:  # noqa: PLR2004  seconds
             self.fail(f"{value!r} is no pause: write 2, or 1-3, from 0.05 to 3600 seconds", param, ctx)
         return pause
+
+
+class NotVerifiedError(click.ClickException):
+    """It could not be done, which is no verdict: 1 is for what was found."""
+
+    exit_code = BAD_USAGE
 
 
 @click.command()
@@ -114,7 +123,7 @@ def verify(*, seed: int | None, keep: Path | None, as_json: bool, **sizes: Any) 
 
     On the server of the DSN, where a scratch database is made and dropped (the login needs CREATEDB) and no other is
     touched; without one, on an embedded PostgreSQL of its own, which is restarted too.
-    Exit status 1: something was found. 2: bad usage.
+    Exit status 1: something was found. 2: it could not be done, or bad usage.
     """
     from scheduler.verify import report  # noqa: PLC0415  what other commands need not load
     from scheduler.verify.certify import certify, possible  # noqa: PLC0415
@@ -122,13 +131,19 @@ def verify(*, seed: int | None, keep: Path | None, as_json: bool, **sizes: Any) 
     signal.signal(signal.SIGTERM, _leave)
     dsn = resolve_dsn(click.get_current_context().find_root().params.get("dsn"))
     options = Options(seed=secrets.randbelow(_MOST_SEED) if seed is None else seed, **sizes)
-    faults = possible(dsn, options.faults)
+    try:
+        faults = possible(dsn, options.faults)
+    except ConfigError as error:
+        raise NotVerifiedError(str(error)) from error
     click.echo(f"seed {options.seed}: {', '.join(faults)}", err=True)
 
     def say(what: str, seconds: float) -> None:
         click.echo(f"{what}, {show.duration(seconds)}" if seconds else what, err=True)
 
-    verdict = certify(dsn, options, say=say, keep=keep)
+    try:
+        verdict = certify(dsn, options, say=say, keep=keep)
+    except (SchedulerError, psycopg.Error, OSError) as error:
+        raise NotVerifiedError(worded(error)) from error
     if as_json:
         show.document(report.document(verdict, {**asdict(options), "faults": faults}))
     else:

@@ -113,9 +113,11 @@ class Check:
         if any(attempt.once for attempt in attempts) or any(one.key in self._once for one in executions):
             for execution in executions[1:]:
                 self.verdict.add("doubled", f"{_named(execution)} began again, and may have one attempt only")
+        began = {execution.fence: execution.began + self.evidence.offset for execution in executions}
         for attempt in attempts:
             if _was_lost(attempt):
                 self.counts["lost_attempts"] += 1
+                self.counts["begun_by_the_dead"] += began.get(attempt.fence or 0, 0.0) > attempt.finished
                 if attempt.key not in self._poison and not self._is_explained(attempt):
                     self.verdict.add("unexplained", f"run {run} attempt {attempt.attempt}: {attempt.error}")
 

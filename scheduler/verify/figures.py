@@ -23,7 +23,10 @@ def judge(evidence: Evidence) -> Verdict:
         },
         **{name: check.counts[name] for name in ("executed", "re_runs", "lost_attempts")},
         "in_flight_at_kills": _in_flight(check),
-        **{name: check.counts[name] for name in ("poisoned", "quarantined", "broken_off", "stalled")},
+        **{
+            name: check.counts[name]
+            for name in ("poisoned", "quarantined", "broken_off", "begun_by_the_dead", "stalled")
+        },
         "again_after_kill_seconds": spread(_again_after_kills(check)),
         "again_after_restart_seconds": spread(_again_after_restarts(evidence)),
         "throughput": _throughput(evidence),

@@ -61,6 +61,7 @@ def _rows(figures: dict[str, Any]) -> list[Row]:
         ("lost", f"{figures['lost']:,}"),
         ("doubled", f"{figures['doubled']:,}"),
         ("accepted from the dead", f"{figures['stale']:,}"),
+        ("begun by the dead", f"{figures['begun_by_the_dead']:,}"),
         ("at most once, broken off", f"{figures['broken_off']:,}"),
         ("poison", f"{figures['poisoned']:,} put away, and {figures['quarantined']:,} that three kills in a row hit"),
         ("running again after a kill", _spread(figures["again_after_kill_seconds"])),
