@@ -89,7 +89,6 @@ def _pass(place: Scratch, options: Options, folder: Path, say: Say, stack: ExitS
     load = Load(programme, place)
     stack.callback(load.close)
     faults = Faults(programme, place, fleet, load, record)
-    stack.callback(lambda: [straggler.close() for straggler in faults.stragglers])
     stack.callback(faults.close)
 
     say("starting servers and workers", 0.0)
@@ -107,7 +106,7 @@ def _pass(place: Scratch, options: Options, folder: Path, say: Say, stack: ExitS
     faults.run()
     window = Window(began=began, faults=faulty, ended=time.monotonic())
     load.close()
-    faults.close()
+    faults.recover()
     say("recovery", 0.0)
     for straggler in faults.stragglers:
         while straggler.is_busy:

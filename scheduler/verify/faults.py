@@ -90,10 +90,15 @@ class Faults:
             advance()
             time.sleep(min(_LOOK, left))
 
-    def close(self) -> None:
-        """End what goes on; nobody stands still any more."""
+    def recover(self) -> None:
+        """End what goes on: nobody stands still any more. Stragglers may say what they have to say."""
         while self._open:
             self._open.pop().end()
+
+    def close(self) -> None:
+        self.recover()
+        for straggler in self.stragglers:
+            straggler.close()
 
     def _kill(self, fault: Fault) -> None:
         self._note(fault, self._fleet.kill(fault.place))

@@ -107,7 +107,7 @@ class Fleet:
             words = ["worker", *(word for app in APPS for word in ("--app", app)), "--import", "worker.verify"]
             words += ["--executors", "python", "--concurrency", str(self._options.concurrency)]
         label = f"verify_{place}_{number}"
-        program = COMMAND
+        program: tuple[str, ...] = COMMAND
         if "clock" in self._options.faults:
             skewed.write(self._clock(place), self._programme.skew(place, number))
             program = ("-m", "scheduler.verify.skewed", str(self._clock(place)))

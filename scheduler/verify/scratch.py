@@ -76,7 +76,7 @@ class Scratch:
 
     def offset(self) -> float:
         """What to add to the monotonic clock to have the database's; of some looks the quickest counts."""
-        looks = []
+        looks: list[tuple[float, float]] = []
         with self.connect("clock") as conn:
             for _ in range(_LOOKS):
                 sent = time.monotonic()

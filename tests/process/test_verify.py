@@ -136,6 +136,13 @@ def test_it_finds_a_build_that_reclaims_nothing(dsn: str) -> None:
 
 
 @pytest.mark.chaos
+def test_such_passes_find_nothing_in_a_build_that_is_whole(dsn: str) -> None:
+    verdict = passed_over(dsn, lambda _: None, "straggler", "replan", "kill")
+    assert verdict.passed, verdict
+    assert verdict.figures["faults"].keys() == {"straggler", "replan", "kill"}
+
+
+@pytest.mark.chaos
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_pass_that_is_interrupted_leaves_nothing_behind(
