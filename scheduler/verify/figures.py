@@ -47,7 +47,10 @@ def _in_flight(check: Check) -> int:
 
 
 def _again_after_kills(check: Check) -> list[float]:
-    """Seconds from a kill until each run that it broke off was begun again."""
+    """Seconds from a kill until each run that it took from its worker was begun again.
+
+    From the last kill, where several hit a run before it had begun: who is killed too cannot make up for a kill.
+    """
     workers = {one.id: one for one in check.evidence.workers}
     offset = check.evidence.offset
     kills: dict[int, float] = {
@@ -55,14 +58,14 @@ def _again_after_kills(check: Check) -> list[float]:
     }
     waits = []
     for run, attempts in check.attempts.items():
-        begins = [execution.began for execution in check.executions.get(run, ())]
+        begins = {execution.attempt: execution.began for execution in check.executions.get(run, ())}
         for attempt in attempts:
+            again = begins.get(attempt.attempt + 1)
             worker = workers.get(attempt.worker or 0)
             killed = kills.get(worker.pid) if worker and attempt.outcome == "lost" else None
-            if worker is None or killed is None or not worker.started - 1 <= killed + offset <= attempt.finished:
+            if worker is None or killed is None or again is None:
                 continue
-            again = first_after(begins, killed)
-            if again is not None:
+            if worker.started - 1 <= killed + offset <= attempt.finished:
                 waits.append(again - killed)
     return waits
 

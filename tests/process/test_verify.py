@@ -108,8 +108,10 @@ def test_it_finds_a_finish_that_does_not_check_its_fence(dsn: str) -> None:
         "finish",
         (
             "where l.app = p_app and l.id = p_lease and l.worker = p_worker\n",
-            "where l.app = p_app"
-            " and (l.id = p_lease or exists (select from unnest(l.runs) r where r.id = any (p_runs)))\n",
+            """where l.app = p_app and (
+                l.id = p_lease or exists (select from unnest(l.runs) r where r.id = any (p_runs))
+            )
+            """,
         ),
         (
             "perform scheduler.close_runs(p_app, p_lease, v_ended);",
