@@ -1,8 +1,7 @@
 """One pass: everything is started, maltreated, left to recover and asked what became of it; then nothing of it is left.
 
-        clean             faults                       recovery
-├───────────────────┼──────────────────────────────┼──────────────┤ check
-└ load and jobs ─────────────────────────────────────┘ nobody is hit, what is open may end
+├───── clean ─────┼──────── faults ────────┼──── recovery ────┤ check
+└────────── load and jobs ─────────────────┘ nobody is hit, and what is open may end
 """
 
 from __future__ import annotations
