@@ -80,7 +80,7 @@ def test_a_short_pass_with_every_fault_finds_nothing_on_a_postgresql_of_its_own(
         "verify",
         *SMALL,
         "--seconds",
-        str(test_seconds),
+        str(max(20.0, test_seconds)),
         "--seed",
         "3",
         "--every",
