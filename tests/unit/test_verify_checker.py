@@ -95,6 +95,19 @@ def test_a_second_execution_is_a_re_run_when_a_fault_hit_the_first_before_it_was
     assert verdict.figures["again_after_kill_seconds"]["max"] == 6.0
 
 
+def test_how_long_it_took_to_run_again_is_counted_from_the_last_kill() -> None:
+    """The second worker was killed as well, before it had begun the run."""
+    third = Worker(3, 103, OFFSET)
+    again = LOST._replace(attempt=2, worker=OTHER.id, fence=60, finished=OFFSET + 20)
+    then = THEN._replace(attempt=3, worker=third.id, fence=70, finished=OFFSET + 24)
+    executions = [BROKEN_OFF, replace(AGAIN, attempt=3, fence=70, pid=third.pid, began=22.0, ended=23.0)]
+    kills = [KILL, replace(KILL, at=16.0, pid=OTHER.pid)]
+    verdict = judge(evidence(executions, [LOST, again, then], done=kills, workers=[WORKER, OTHER, third]))
+    assert verdict.passed
+    assert verdict.figures["again_after_kill_seconds"] == {"p50": 6.0, "p99": 6.0, "max": 6.0}
+    assert (verdict.figures["re_runs"], verdict.figures["lost_attempts"]) == (1, 2)
+
+
 def test_a_second_execution_without_a_fault_is_not_explained() -> None:
     assert found([BROKEN_OFF, AGAIN], [LOST, THEN]) == {"unexplained": 1}
 
