@@ -7,7 +7,7 @@ jobs        job …                                foresight   when a job is due
 runs        enqueue, runs …, logs                failure     how a command ends
 watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`
-bench       bench
+bench       bench                                verify      verify
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import bench, imports, jobs, migrate, run, runs, watch
+from scheduler.cli import bench, imports, jobs, migrate, run, runs, verify, watch
 from scheduler.cli.failure import status_of
 
 
@@ -48,6 +48,7 @@ for command in (
     watch.workers,
     imports.imports,
     bench.bench,
+    verify.verify,
 ):
     cli.add_command(command)
 

@@ -1,0 +1,1 @@
+copy scheduler.run (app, executor, spec, max_attempts, unique_key) from stdin

@@ -1,0 +1,1 @@
+select scheduler.release($1, $2::bigint, $3::bigint)
