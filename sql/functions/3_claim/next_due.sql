@@ -1,6 +1,7 @@
 drop function if exists scheduler.next_due(text[], text[], text[]);
 create or replace function scheduler.next_due(
-    p_apps text[] default null, p_queues text[] default null, p_executors text[] default null
+    p_apps text[] default null, p_queues text[] default null, p_executors text[] default null,
+    p_skip_apps text[] default '{}', p_skip_queues text[] default '{}'
 ) returns table (app text, queue text, due_in interval, keyed boolean, limited boolean)
 language sql stable
 -- Reads by key whatever the statistics say; nor is it merged into the caller's statement, whose plan is kept. Without
@@ -16,17 +17,37 @@ as $$
     -- Runs with concurrency keys have rows of their own (keyed): one if something is due, whether or not its keys have
     -- slots left, and one for what is due next. What is limited, by keys or for the queue, may not be claimed before it
     -- is due. Queues whose slots are all taken are left out, and one without tokens is due when it gets the next.
-    with recursive lane as (
-        (
-            select r.app, r.queue from scheduler.run r where r.concurrency_key is null
-            order by r.app, r.queue limit 1
-        )
+    -- Runs without keys of the queues (p_skip_apps, p_skip_queues) are left out, and their entries not even touched: the
+    -- worker drains these queues, and the head of their index is full of what was claimed: 60 to 90 ms for each look.
+    with recursive skip as materialized (
+        select s.app, s.queue from unnest(p_skip_apps, p_skip_queues) as s (app, queue)
+    ), lane (app, queue, skipped) as (
+        select '', '', true
         union all
-        select n.app, n.queue
+        select n.app, n.queue, n.skipped
         from lane l
+        left join lateral (
+            select s.app, s.queue from skip s where (s.app, s.queue) > (l.app, l.queue) order by s.app, s.queue limit 1
+        ) s on true
         cross join lateral (
-            select r.app, r.queue from scheduler.run r where r.concurrency_key is null and (r.app, r.queue) > (l.app, l.queue)
-            order by r.app, r.queue limit 1
+            select b.*
+            from (
+                (
+                    select r.app::text, r.queue::text, false as skipped from scheduler.run r
+                    where r.concurrency_key is null and (r.app, r.queue) > (l.app, l.queue)
+                        and (r.app, r.queue) < (s.app, s.queue)
+                    order by r.app, r.queue limit 1
+                )
+                union all
+                select s.app, s.queue, true where s.app is not null
+                union all
+                (
+                    select r.app::text, r.queue::text, false from scheduler.run r
+                    where s.app is null and r.concurrency_key is null and (r.app, r.queue) > (l.app, l.queue)
+                    order by r.app, r.queue limit 1
+                )
+            ) b
+            limit 1
         ) n
     ), key_lane as (
         (
@@ -45,7 +66,7 @@ as $$
         select q.app, q.queue, min(l.run_at) as run_at, false as keyed
         from lane q
         cross join lateral scheduler.lanes(q.app, q.queue) l
-        where (p_executors is null or l.executor = any (p_executors)) and l.run_at < 'infinity'
+        where not q.skipped and (p_executors is null or l.executor = any (p_executors)) and l.run_at < 'infinity'
         group by q.app, q.queue
         union all
         select k.app, k.queue, min(n.run_at), true
@@ -72,4 +93,4 @@ as $$
         and (r.slots is null or r.slots > 0)
     order by 3
 $$;
-comment on function scheduler.next_due(text[], text[], text[]) is 'Queues with work for a worker, and when it is due.';
+comment on function scheduler.next_due(text[], text[], text[], text[], text[]) is 'Queues with work for a worker, and when it is due.';
