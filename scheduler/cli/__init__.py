@@ -7,7 +7,7 @@ jobs        job …                                foresight   when a job is due
 runs        enqueue, runs …, logs                failure     how a command ends
 watch       apps, queues, servers, workers       records     what services log
 imports     import …                             demo        the job of `run --demo`
-bench       bench
+bench       bench                               limits      limit
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import bench, imports, jobs, migrate, run, runs, watch
+from scheduler.cli import bench, imports, jobs, limits, migrate, run, runs, watch
 from scheduler.cli.failure import status_of
 
 
@@ -43,6 +43,7 @@ for command in (
     runs.logs,
     watch.apps,
     watch.queues,
+    limits.limit,
     watch.servers,
     watch.workers,
     imports.imports,
