@@ -177,12 +177,12 @@ class Claimer:
         targets = self._hungry | {Target(*queue, keyed=False) for queue, at in self._again.items() if at <= now}
         pause = self._look_pause if self._hungry else self._settings.poll
         hinted, self._hinted = self._hinted, set()
-        if now - self._looked_at >= pause or not (targets or hinted):
-            targets |= await self._look(conn, targets)  # it sees what was hinted at
-        else:
-            targets |= hinted
+        looks = now - self._looked_at >= pause or not (targets or hinted)
+        targets |= await self._look(conn, targets) if looks else hinted  # a look sees what was hinted at
         self._hungry = set()
         taken = await self._claim_in_turn(conn, targets)
+        if hinted and not taken and not looks:  # it may have a limit, and be due soon: that is to be known in time
+            taken = await self._claim_in_turn(conn, await self._look(conn, set()))
         await self._give_back_overdue(conn)
         if now - self._reconciled_at >= RECONCILE:
             await self._reconcile(conn)
@@ -234,7 +234,7 @@ class Claimer:
         return taken
 
     async def _claim(self, conn: Connection, target: Target, lines: Mapping[Line, int]) -> int:
-        own = sum(lines.get((target.app, target.queue, limited), 0) for limited in (False, True))
+        own = lines.get((*target.place, self._is_limited(target)), 0)
         prefetch = self._prefetch() // self._contenders - own
         free = min(self._dispatcher.free(target.queue), CLAIM_MOST)
         if self._contenders > 1:

@@ -232,7 +232,8 @@ _JOBS: LiteralString = """
         extract(epoch from j.retry_max_delay)::float8 as retry_max_delay, j.overlap, j.misfire,
         extract(epoch from j.misfire_grace)::float8 as misfire_grace, j.misfire_limit, j.dst_gap, j.dst_fold,
         extract(epoch from j.jitter)::float8 as jitter, j.starts_at, j.ends_at, j.paused_at, j.tags, j.concurrency_key,
-        j.concurrency_limit, j.created_at, j.updated_at, a.paused_at as app_paused_at, s.error, s.anchor_at, s.next_at as undecided_at,
+        j.concurrency_limit, j.created_at, j.updated_at, a.paused_at as app_paused_at, s.error, s.anchor_at,
+        s.next_at as undecided_at,
         p.scheduled_at as planned_at, h.id as last_run, h.outcome as last_outcome, h.finished_at as last_finished_at,
         scheduler.clock() as now
     from page j
