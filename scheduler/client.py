@@ -33,6 +33,8 @@ def enqueue(
     max_attempts: int = 3,
     timeout: float | timedelta | None = None,
     tags: Sequence[str] | None = None,
+    concurrency_key: str | None = None,
+    concurrency_limit: int | None = None,
 ) -> int: ...
 @overload
 def enqueue(
@@ -48,6 +50,8 @@ def enqueue(
     max_attempts: int = 3,
     timeout: float | timedelta | None = None,
     tags: Sequence[str] | None = None,
+    concurrency_key: str | None = None,
+    concurrency_limit: int | None = None,
 ) -> Awaitable[int]: ...
 def enqueue(
     conn: Connection[Any] | AsyncConnection[Any],
@@ -62,13 +66,16 @@ def enqueue(
     max_attempts: int = 3,
     timeout: float | timedelta | None = None,
     tags: Sequence[str] | None = None,
+    concurrency_key: str | None = None,
+    concurrency_limit: int | None = None,
 ) -> int | Awaitable[int]:
     """Write a run of a Python task and return its id; with an AsyncConnection, an awaitable of it.
 
     It is one statement in the caller's transaction, which it neither commits nor rolls back: the run exists when and
     if the caller commits. With a `unique_key` that a pending or running run of the app has, that run's id comes back
     and nothing is written. `run_at` must be aware, None is now; `timeout` is in seconds or a timedelta, None is the
-    task's own, else one hour; a lower `priority` goes first; `args` are the task's keyword arguments.
+    task's own, else one hour; a lower `priority` goes first; `args` are the task's keyword arguments. Of the app's runs
+    with one `concurrency_key` no more than `concurrency_limit` (None: one) are held by workers at a time.
 
     InvalidError for a value that cannot be stored (a NUL, infinity, a naive datetime, more than 1 MiB) is raised
     before anything is sent, so the transaction is unharmed. An error of the database ends the transaction, as always.
@@ -84,6 +91,8 @@ def enqueue(
         max_attempts=max_attempts,
         timeout=seconds(timeout, "timeout"),
         tags=tags,
+        concurrency_key=concurrency_key,
+        concurrency_limit=concurrency_limit,
     )
     if isinstance(conn, AsyncConnection):
         return _enqueue_async(conn, run)

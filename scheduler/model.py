@@ -31,7 +31,8 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 class NewRun:
     """A run to be enqueued. `spec` is JSON text as `encode_spec` makes it.
 
-    `run_at` None is now; `timeout` None is the task's own, else one hour.
+    `run_at` None is now; `timeout` None is the task's own, else one hour. Of the app's runs with one `concurrency_key`
+    no more than `concurrency_limit` (None: one) are held at a time.
     """
 
     app: str
@@ -44,6 +45,8 @@ class NewRun:
     max_attempts: int = 3
     timeout: timedelta | None = None
     tags: Sequence[str] | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("app", self.app, 100)
@@ -55,6 +58,7 @@ class NewRun:
         _check_integer("max_attempts", self.max_attempts, 1, _SMALLINT)
         _check_duration("timeout", self.timeout, positive=True)
         _check_tags(self.tags)
+        _check_concurrency(self.concurrency_key, self.concurrency_limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,8 @@ class NewJob:
     ends_at: datetime | None = None
     paused: bool = False
     tags: Sequence[str] = ()
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
 
     def __post_init__(self) -> None:
         _check_text("app", self.app, 100)
@@ -103,6 +109,7 @@ class NewJob:
         if self.starts_at and self.ends_at and self.ends_at < self.starts_at:
             raise InvalidError("ends_at is before starts_at")
         _check_tags(self.tags)
+        _check_concurrency(self.concurrency_key, self.concurrency_limit)
         if self.schedule is not None:
             _check_text("schedule", self.schedule, 500)
         self.parsed()
@@ -198,6 +205,15 @@ def _check_duration(name: str, value: timedelta | None, *, positive: bool) -> No
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InvalidError(f"{name} {str(value)[:_SHOWN]!r} is unknown", hint=f"one of {', '.join(known)}")
+
+
+def _check_concurrency(key: str | None, limit: int | None) -> None:
+    _check_text("concurrency_key", key, 200)
+    if limit is None:
+        return
+    _check_integer("concurrency_limit", limit, 1, _INTEGER)
+    if key is None:
+        raise InvalidError("a concurrency_limit needs a concurrency_key", hint="a whole queue has `scheduler limit`")
 
 
 def _check_tags(tags: Sequence[str] | None) -> None:

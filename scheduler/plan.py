@@ -8,8 +8,8 @@
                                           all:  planned, the newest misfire_limit of them
 
 A job whose period is shorter than a limit has no instants here: a worker fires it from a timer of its own, and the plan
-says from which instant on. Only timers know no more than that: what asks for anything else, such as runs side by side
-or every instant made up for, is planned row by row however short its period.
+says from which instant on. Only timers know no more than that: what asks for anything else, such as runs side by side,
+every instant made up for, or a limit kept, is planned row by row however short its period.
 
 A plan deals with one of these at a time and says where to go on, so the planner asks again until nothing is left. Every
 instant gets a row in the ledger, but for an outage that left more than ROWS of them: then one row stands for the rest.
@@ -103,7 +103,8 @@ def plan(job: DueJobs, until: datetime, *, pulse_below: timedelta = timedelta(0)
 
 
 def _needs_no_rows(job: DueJobs, schedule: Schedule) -> bool:
-    return (job.overlap == "skip" or schedule.kind == "after") and job.misfire != "all" and not job.jitter
+    is_alone = job.overlap == "skip" or schedule.kind == "after"
+    return is_alone and job.misfire != "all" and not job.jitter and not job.limited
 
 
 class _Instants:

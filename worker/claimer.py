@@ -9,6 +9,13 @@ are vacuumed, which an old snapshot puts off, so a claim goes on behind the last
 before that place (a higher priority, a retry, a commit that took long) is found by a look from the head, every 100 ms,
 or less often where that look is slow.
 
+Apps, and queues, have turns. Who was served longest ago comes first, and while several have work each gets its share
+of the free slots, or of those that will be free in a moment; so a backlog of a million runs in one app delays others by
+one turn. While queues are drained, others that have work are looked for all the time, in a twentieth of it.
+
+What has a limit (a concurrency key, or a queue's own limits) is claimed when it is due and can start, never ahead: it
+would hold a slot for nothing. Who frees a slot looks at once who waits for it.
+
 A notification names the queue to look at. Polling finds what notifications missed: within milliseconds while there was
 work a moment ago, in time for the next known instant otherwise, and once per poll floor in any case.
 
@@ -20,8 +27,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 
@@ -31,7 +39,7 @@ from scheduler.link import Connection, Link
 from scheduler.listen import Listener
 from worker import store
 from worker.dispatcher import Dispatcher
-from worker.lease import Lease
+from worker.lease import Lease, Line
 from worker.store import Place
 
 PREFETCH_SECONDS = 0.1  # of work at the measured rate: covers a claim's round trip several times over
@@ -49,8 +57,22 @@ HEAD_EVERY = 0.1  # seconds between two looks from the head of a queue that is b
 HEAD_SHARE = 0.05  # … and the share of the time they may take: over 500,000 dead entries each takes 30 ms
 HEAD_PAUSE_MOST = 1.0
 CLAIM_COST = (0.005, 10e-6)  # seconds of a claim and of each of its runs that are no sign of dead entries
+LOOK_EVERY = 0.025  # seconds between two looks for work elsewhere, while queues are being drained …
+LOOK_SHARE = 0.05  # … and the share of the time they may take: with 10,000 apps a look takes 100 ms
 
 Queue = tuple[str, str]
+
+
+class Target(NamedTuple):
+    """What a claim is to be made of. `keyed`: only runs with a concurrency key, only those without; None: whatever."""
+
+    app: str
+    queue: str
+    keyed: bool | None = None
+
+    @property
+    def place(self) -> Queue:
+        return self.app, self.queue
 
 
 @dataclass(slots=True)
@@ -89,6 +111,7 @@ class Claimer:
         self._apps = apps
         self._queues = queues
         self._executors = executors
+        self._concurrency = concurrency
         self._waiting_most = concurrency * WAITING_FACTOR
         self._listener = listener
         self._is_alive = is_alive
@@ -97,13 +120,18 @@ class Claimer:
         self._drains: dict[Queue, Drain] = {}
         self._again: dict[Queue, float] = {}  # queues that are to be looked at from their heads, and when
         self._back: dict[Lease, list[int]] = {}  # to be released: what could not be is tried again
-        self._hinted: set[Queue] = set()
-        self._hungry: set[Queue] = set()
+        self._hinted: set[Target] = set()
+        self._hungry: set[Target] = set()  # there was more than could be taken
+        self._served: dict[Target, int] = {}  # of those that are hungry: when, in turns
+        self._limits: set[Queue] = set()  # queues with limits of their own, at the last look
+        self._turn = 0
+        self._contenders = 1
         self._hints = 0  # since the last look
         self._awaits: Connection | None = None  # which was told that hints are awaited
         self._deaf_until = 0.0
         self._eager = EAGER_MOST
         self._worked_at = self._looked_at = self._reconciled_at = self._measured_at = time.monotonic()
+        self._look_pause = LOOK_EVERY
         self._looked_for_overdue_at = 0.0
         self._next_due = 0.0
         self._measured = 0
@@ -112,13 +140,25 @@ class Claimer:
     def hint(self, app: str, queue: str) -> None:
         """A notification said that this queue has something new."""
         if (self._apps is None or app in self._apps) and (self._queues is None or queue in self._queues):
-            self._hinted.add((app, queue))
+            self._hinted.add(Target(app, queue))
             self._hints += 1
+
+    def look_at(self, app: str, queue: str) -> None:
+        """A slot of this queue has got free."""
+        self._hinted.add(Target(app, queue))
 
     @property
     def wants_room(self) -> bool:
-        """More was there than could be taken, and what is prefetched runs low."""
-        return bool(self._hungry) and self._dispatcher.ready * 2 <= self._prefetch()
+        """More was there than could be taken, and there is a slot for it, or what is prefetched runs low."""
+        if not self._hungry:
+            return False
+        prefetch = self._prefetch()
+        if prefetch and self._dispatcher.ready * 2 <= prefetch and not all(map(self._is_limited, self._hungry)):
+            return True
+        return any(self._dispatcher.free(target.queue) > 0 for target in self._hungry)
+
+    def _is_limited(self, target: Target) -> bool:
+        return bool(target.keyed) or target.place in self._limits
 
     def is_tainted(self, lease: int) -> bool:
         """Whether a lease with this id must be left to be reclaimed."""
@@ -138,17 +178,16 @@ class Claimer:
 
     async def _step(self, conn: Connection) -> float:
         self._measure()
-        started = time.monotonic()
-        again = {queue for queue, at in self._again.items() if at <= started}
-        targets = self._hinted | self._hungry | again
-        self._hinted = set()
-        self._hungry = set()
-        taken = 0
-        for app, queue in sorted(targets):
-            taken += await self._claim(conn, app, queue)
         now = time.monotonic()
-        if not targets or now - self._looked_at >= self._settings.poll:
-            taken += await self._look(conn, targets)
+        targets = self._hungry | {Target(*queue, keyed=False) for queue, at in self._again.items() if at <= now}
+        pause = self._look_pause if self._hungry else self._settings.poll
+        hinted, self._hinted = self._hinted, set()
+        looks = now - self._looked_at >= pause or not (targets or hinted)
+        targets |= await self._look(conn, targets) if looks else hinted  # a look sees what was hinted at
+        self._hungry = set()
+        taken = await self._claim_in_turn(conn, targets)
+        if hinted and not taken and not looks:  # it may have a limit, and be due soon: that is to be known in time
+            taken = await self._claim_in_turn(conn, await self._look(conn, set()))
         await self._give_back_overdue(conn)
         if now - self._reconciled_at >= RECONCILE:
             await self._reconcile(conn)
@@ -182,74 +221,108 @@ class Claimer:
             self._awaits = None  # the listener says that it is lost
         return False
 
-    async def _look(self, conn: Connection, seen: set[Queue]) -> int:
-        """Ask where there is work at all, and take of what is due."""
+    async def _look(self, conn: Connection, known: set[Target]) -> set[Target]:
+        """Ask where there is work at all besides what is known, and when the next is due; what may be claimed now."""
+        started = self._looked_at = time.monotonic()
+        skip = [target.place for target in known if not target.keyed]
+        dues = await store.next_due(conn, self._apps, self._queues, self._executors, skip)
+        self._next_due = started + self._settings.poll
+        targets = set()
+        self._limits = {(due.app, due.queue) for due in dues if due.limited and not due.keyed}
+        for app, queue, due_in, keyed, limited in dues:
+            early = 0.0 if limited else self._settings.horizon
+            if due_in > early:
+                self._next_due = min(self._next_due, started + due_in - early)
+            else:
+                targets.add(Target(app, queue, keyed))
+        self._look_pause = min(self._settings.poll, max(LOOK_EVERY, (time.monotonic() - started) / LOOK_SHARE))
+        return targets
+
+    async def _claim_in_turn(self, conn: Connection, targets: set[Target]) -> int:
+        """A claim of each, first of the one that was served longest ago; how many runs were taken."""
+        lines = self._dispatcher.lines()
+        self._contenders = max(1, len({(app, queue, bool(keyed)) for app, queue, keyed in targets} | lines.keys()))
         taken = 0
-        self._looked_at = time.monotonic()
-        self._next_due = self._looked_at + self._settings.poll
-        for app, queue, due_in in await store.next_due(conn, self._apps, self._queues, self._executors):
-            if due_in > self._settings.horizon:
-                self._next_due = min(self._next_due, self._looked_at + due_in - self._settings.horizon)
-                break  # they come in the order of their time
-            if (app, queue) not in seen:
-                taken += await self._claim(conn, app, queue)
+        for target in sorted(targets, key=lambda target: self._served.get(target, 0)):
+            taken += await self._claim(conn, target, lines)
+        if len(self._served) > len(self._hungry):
+            self._served = {target: turn for target, turn in self._served.items() if target in self._hungry}
         return taken
 
-    async def _claim(self, conn: Connection, app: str, queue: str) -> int:
-        free = min(self._dispatcher.free(queue), CLAIM_MOST)
-        taken = await self._ask(conn, (app, queue), free, begin=True) if free > 0 else 0
+    async def _claim(self, conn: Connection, target: Target, lines: Mapping[Line, int]) -> int:
+        own = lines.get((*target.place, self._is_limited(target)), 0)
+        prefetch = self._prefetch() // self._contenders - own
+        free = min(self._dispatcher.free(target.queue), CLAIM_MOST)
+        if self._contenders > 1:
+            # Its share of what is free; or if nothing is, of the slots that runs let go within the prefetch's time.
+            turn = min(self._concurrency // self._contenders - own, prefetch)
+            free = max(min(free, max(1, free // self._contenders)), turn)
+        taken, limited = await self._ask(conn, target, free, begin=True) if free > 0 else (0, False)
+        limited = limited or self._is_limited(target)
         if taken:
             await asyncio.sleep(0)  # it starts before the next statement is written, 0.25 ms earlier
         if taken < free:
             room = self._waiting_most - self._dispatcher.waiting
-            if self._settings.horizon > 0 and room > 0:
-                limit = min(room, max(1, self._dispatcher.free(queue)))
-                taken += await self._ask(conn, (app, queue), limit, begin=False, ahead=True)
+            if self._settings.horizon > 0 and room > 0 and not limited:
+                limit = min(room, max(1, self._dispatcher.free(target.queue)))
+                extra, _ = await self._ask(conn, target, limit, begin=False, ahead=True)
+                taken += extra
             return taken
-        more = min(self._prefetch() - self._dispatcher.ready, CLAIM_MOST)
-        extra = await self._ask(conn, (app, queue), more, begin=False) if more > 0 else 0
+        more = 0 if limited else min(prefetch, CLAIM_MOST)
+        extra, _ = await self._ask(conn, target, more, begin=False) if more > 0 else (0, False)
         if extra >= more:
-            self._hungry.add((app, queue))
+            hungry = Target(target.app, target.queue, keyed=bool(target.keyed))
+            self._hungry.add(hungry)
+            self._turn += 1
+            self._served[hungry] = self._turn
         return taken + extra
 
-    async def _ask(self, conn: Connection, queue: Queue, limit: int, *, begin: bool, ahead: bool = False) -> int:
-        """Claim, behind the place where the last claim of the queue ended or from its head; how many were taken."""
-        drain = self._drains.get(queue)
+    async def _ask(
+        self, conn: Connection, target: Target, limit: int, *, begin: bool, ahead: bool = False
+    ) -> tuple[int, bool]:
+        """Claim, behind the place where the last claim of the queue ended or from its head.
+
+        How many were taken, and whether they have a limit.
+        """
+        drain = self._drains.get(target.place) if not target.keyed else None
         after = drain.place if drain is not None and time.monotonic() < drain.head_at else None
-        taken = await self._claim_after(conn, queue, after, limit, begin=begin, ahead=ahead)
+        taken, limited = await self._claim_after(conn, target, after, limit, begin=begin, ahead=ahead)
         if drain is None or after is None or taken == limit:
-            return taken
+            return taken, limited
         if time.monotonic() < drain.looked_at + drain.pause:
-            self._again[queue] = drain.looked_at + drain.pause
-            return taken
-        return taken + await self._claim_after(conn, queue, None, limit - taken, begin=begin, ahead=ahead)
+            self._again[target.place] = drain.looked_at + drain.pause
+            return taken, limited
+        more, more_limited = await self._claim_after(conn, target, None, limit - taken, begin=begin, ahead=ahead)
+        return taken + more, limited or more_limited
 
     async def _claim_after(
-        self, conn: Connection, queue: Queue, after: Place | None, limit: int, *, begin: bool, ahead: bool
-    ) -> int:
+        self, conn: Connection, target: Target, after: Place | None, limit: int, *, begin: bool, ahead: bool
+    ) -> tuple[int, bool]:
         started = time.monotonic()
         claimed = await store.claim(
             conn,
-            queue[0],
+            target.app,
             self._worker,
-            queue[1],
+            target.queue,
             limit=limit,
             executors=self._executors,
             horizon=self._settings.horizon if ahead else 0.0,
             begin=begin,
             after=after,
+            keyed=target.keyed,
         )
         took = time.monotonic() - started
         taken = 0 if claimed is None else len(claimed.rows)
+        limited = claimed is not None and claimed.limited
         if claimed is not None:
-            lease = Lease(*queue, claimed.lease, claimed.rows, begun=begin)
+            lease = Lease(*target.place, claimed.lease, claimed.rows, begun=begin, limited=limited)
             self._leases[lease.id] = lease
             self._dispatcher.accept(lease)
             self._worked_at = time.monotonic()
-        if not ahead:  # before what is due later, something may be inserted yet
+        if not ahead and not target.keyed and not limited:  # before what is due later, something may be inserted yet
             place = None if claimed is None else claimed.place
-            self._remember(queue, place, taken, took, from_head=after is None, is_full=taken == limit)
-        return taken
+            self._remember(target.place, place, taken, took, from_head=after is None, is_full=taken == limit)
+        return taken, limited
 
     def _remember(
         self, queue: Queue, place: Place | None, taken: int, took: float, *, from_head: bool, is_full: bool
@@ -275,8 +348,8 @@ class Claimer:
         if self._hinted:
             return 0.0
         if self._hungry:
-            can_take = any(self._dispatcher.free(queue) > 0 for _, queue in self._hungry)
-            return 0.0 if can_take or self.wants_room else self._settings.poll
+            pause = min(self._settings.poll, self._looked_at + self._look_pause - now)
+            return 0.0 if self.wants_room else max(0.0, pause)
         if self._awaits is not None and self._awaits is self._listener.connection:
             floor = self._settings.poll
         else:

@@ -6,6 +6,9 @@
 A run that is to stop is cancelled; when that does not help, cancelled again, which makes executors kill at once what
 they had asked to end; and when not even that helps, it is forsaken: it has ended here whatever its code goes on to do.
 
+What is due waits in lines, one for each app and queue (and one for what has limits there), and lines have turns at the
+slots: behind the six thousand runs of an app that has a million more, another app's one run would start 100 ms late.
+
 Everything here happens on one event loop and never awaits in the middle of a decision, so there are no locks.
 """
 
@@ -22,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from scheduler.clock import DatabaseClock
-from worker.lease import Ending, Held, Lease
+from worker.lease import Ending, Held, Lease, Line
 from worker.runner import Runner
 from worker.steps import Rest
 from worker.store import Report
@@ -58,7 +61,7 @@ class Dispatcher:
         self._begin = begin
         self._ended = ended
         self._room = room
-        self._ready: dict[str, deque[Held]] = {}
+        self._ready: dict[Line, deque[Held]] = {}  # in the order of their turns
         self._waiting: list[tuple[float, int, Held]] = []
         self._order = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -87,9 +90,15 @@ class Dispatcher:
     def free(self, queue: str) -> int:
         """Slots of a queue that nothing held and due will take."""
         total = self._concurrency - self.running - self.ready
-        line = self._ready.get(queue)
-        own = self._queues.get(queue, self._concurrency) - self._running[queue] - (len(line) if line else 0)
-        return min(total, own)
+        own = self._queues.get(queue)
+        if own is None:
+            return total
+        ready = sum(len(runs) for line, runs in self._ready.items() if line[1] == queue)
+        return min(total, own - self._running[queue] - ready)
+
+    def lines(self) -> dict[Line, int]:
+        """How many due runs without a slot are in each line."""
+        return {line: len(runs) for line, runs in self._ready.items() if runs}
 
     def accept(self, lease: Lease) -> None:
         """Take charge of a lease's runs."""
@@ -107,9 +116,7 @@ class Dispatcher:
         """Start what is due and has a slot."""
         self._pumping = False
         if self._is_alive():
-            for queue, line in self._ready.items():
-                if line:
-                    self._fill(queue, line)
+            self._fill_in_turn()
         if self.running == 0:
             self._idle.set()
         self._room()
@@ -161,21 +168,34 @@ class Dispatcher:
 
     def _enqueue(self, held: Held, now: float) -> None:
         held.due_since = now
-        line = self._ready.get(held.lease.queue)
-        if line is None:
-            line = self._ready[held.lease.queue] = deque()
-        line.append(held)
+        runs = self._ready.get(held.lease.line)
+        if runs is None:
+            runs = self._ready[held.lease.line] = deque()
+        runs.append(held)
         self.ready += 1
 
-    def _fill(self, queue: str, line: deque[Held]) -> None:
-        """Open slots for what is due, as many at once as seem to be needed."""
+    def _fill_in_turn(self) -> None:
+        """Open slots for what is due. The line that is served first is the last one the next time."""
+        first = None
+        for line, runs in list(self._ready.items()):
+            if not runs:
+                del self._ready[line]  # the next one of this app and queue makes it anew
+            elif self._fill(line[1], runs) and first is None:
+                first = line
+        if first is not None and len(self._ready) > 1:
+            self._ready[first] = self._ready.pop(first)
+
+    def _fill(self, queue: str, line: deque[Held]) -> bool:
+        """Open slots for what is due of a line, as many at once as seem to be needed. False: for none of it."""
         if not line[0].lease.begun:
             self._ask_to_begin(line[0].lease)
-            return
+            return False
         self._ask_to_begin(line[min(self.lookahead, len(line) - 1)].lease)
-        for _ in range(min(self._abreast, len(line), self._slots(queue)) - self._opening):
+        count = min(self._abreast, len(line), self._slots(queue)) - self._opening
+        for _ in range(count):
             self._opening += 1
             self._loop.create_task(self._serve(queue, line), context=self._context.copy())
+        return count > 0
 
     async def _serve(self, queue: str, line: deque[Held]) -> None:
         """A slot: executes one due run after the other, for as long as they end without having waited for anything.
@@ -206,13 +226,13 @@ class Dispatcher:
                 if contextvars.copy_context() != self._context:
                     break
             else:
-                await self._wait(held, Rest(steps, waits_for), queue, line)
+                await self._wait(held, Rest(steps, waits_for), queue)
                 return
         self._pump_soon()
         if runs > 1:
             self._abreast = 1
 
-    async def _wait(self, held: Held, rest: Rest[Report | None], queue: str, line: deque[Held]) -> None:
+    async def _wait(self, held: Held, rest: Rest[Report | None], queue: str) -> None:
         """The rest of a run that did not end at once."""
         held.task = asyncio.current_task()
         self.running += 1
@@ -222,8 +242,8 @@ class Dispatcher:
         if held.deadline < self._next_deadline:
             self._watch_deadline(held.deadline)
         self._abreast = min(2 * self._abreast, ABREAST)
-        if line:
-            self._fill(queue, line)
+        if self.ready:
+            self._fill_in_turn()
         report = await rest
         if not held.forsaken:
             self._end(held, report)
@@ -308,9 +328,9 @@ class Dispatcher:
     def _drop(self, held: Held) -> None:
         self._held.pop(held.row.id, None)
         held.lease.open.pop(held.row.id, None)
-        line = self._ready.get(held.lease.queue)
-        if line is not None and held in line:
-            line.remove(held)
+        runs = self._ready.get(held.lease.line)
+        if runs is not None and held in runs:
+            runs.remove(held)
             self.ready -= 1
         else:
             self._waiting = [entry for entry in self._waiting if entry[2] is not held]

@@ -12,6 +12,7 @@ import msgspec
 from worker.store import Report, Row
 
 Ending = Literal["timeout", "cancel", "release", "abandon"]
+Line = tuple[str, str, bool]  # app, queue, limited: runs that are due wait in one, and lines have turns
 
 _read: Callable[[str], dict[str, Any]] = msgspec.json.decode
 
@@ -53,6 +54,8 @@ class Lease:
         "begun",
         "dirty_since",
         "id",
+        "limited",
+        "line",
         "looks",
         "open",
         "order",
@@ -62,9 +65,13 @@ class Lease:
         "unanswered",
     )
 
-    def __init__(self, app: str, queue: str, number: int, rows: Iterable[Row], *, begun: bool) -> None:
+    def __init__(
+        self, app: str, queue: str, number: int, rows: Iterable[Row], *, begun: bool, limited: bool = False
+    ) -> None:
         self.app = app
         self.queue = queue
+        self.limited = limited  # others may wait for the slots of its runs
+        self.line: Line = (app, queue, limited)
         self.id = number
         self.begun = begun  # the database knows that its runs are being started
         self.beginning = False

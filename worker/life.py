@@ -69,7 +69,7 @@ class Life:
         self._begins: set[asyncio.Task[None]] = set()
         self._journal = Journal(clock)
         self._runner = Runner(executors, clock, self._journal)
-        self._reporter = Reporter(reports, number, self._journal)
+        self._reporter = Reporter(reports, number, self._journal, self._freed)
         self._lifeline = Lifeline(dsn, settings, clock, number, since=since, asked=self._asked, lost=self._lose)
         self.dispatcher = Dispatcher(
             concurrency=concurrency,
@@ -278,6 +278,10 @@ class Life:
     def _room(self) -> None:
         if self.claimer.wants_room:
             self.claiming.wake()
+
+    def _freed(self, lease: Lease) -> None:
+        self.claimer.look_at(lease.app, lease.queue)
+        self.claiming.wake()
 
     def _begin_soon(self, lease: Lease) -> None:
         task = asyncio.create_task(self._begin(lease))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 
@@ -37,8 +37,10 @@ Batch = list[tuple[Lease, list[Report]]]
 
 
 class Reporter:
-    def __init__(self, link: Link, worker: int, journal: Journal) -> None:
+    def __init__(self, link: Link, worker: int, journal: Journal, freed: Callable[[Lease], None]) -> None:
+        """`freed`: of a lease with limits some runs have ended, and the database knows."""
         self._link = link
+        self._freed = freed
         self._worker = worker
         self._journal = journal
         self._dirty: dict[int, Lease] = {}
@@ -57,7 +59,7 @@ class Reporter:
                 self._gathering = self._loop.call_later(GATHER, self._gathered)
         lease.reports.append(report)
         lease.unanswered += 1
-        if not lease.open:
+        if not lease.open or lease.limited:  # others may wait for the slot
             self._signal.set()
 
     async def run(self) -> None:
@@ -91,13 +93,19 @@ class Reporter:
             else:
                 for lease, reports in self._sending:
                     lease.unanswered -= len(reports)
+                    if lease.limited:
+                        self._freed(lease)
                 self._sending = []
                 self._backoff.reset()
 
     def _gather(self) -> bool:
         """Choose what to send now: leases that ended, and what was gathered of the others for long enough."""
         now = self._loop.time()
-        ripe = [lease for lease in self._dirty.values() if not lease.open or self._closed or self._is_ripe(lease, now)]
+        ripe = [
+            lease
+            for lease in self._dirty.values()
+            if not lease.open or lease.limited or self._closed or self._is_ripe(lease, now)
+        ]
         for lease in ripe:
             self._sending.append((lease, lease.reports))
             lease.reports = []

@@ -49,12 +49,27 @@ class Place(NamedTuple):
 
 class Claimed(NamedTuple):
     """What a claim took: the number of the lease, its runs in the order in which they should start, and the last one's
-    place.
+    place. `limited`: some of them hold slots, for which others may wait.
     """
 
     lease: int
     rows: list[Row]
     place: Place
+    limited: bool
+
+
+class Due(NamedTuple):
+    """A queue with work: `due_in` seconds until its earliest run may start.
+
+    `keyed`: its runs with concurrency keys are meant, which may all have their slots taken. `limited`: it may be
+    claimed no earlier than it is due, because of a key or of the queue's own limits.
+    """
+
+    app: str
+    queue: str
+    due_in: float
+    keyed: bool
+    limited: bool
 
 
 class Report(Struct, gc=False):
@@ -165,19 +180,28 @@ async def retire_worker(conn: Connection, worker: int) -> None:
 
 
 async def next_due(
-    conn: Connection, apps: Sequence[str] | None, queues: Sequence[str] | None, executors: Sequence[str]
-) -> list[tuple[str, str, float]]:
-    """(app, queue, seconds until its earliest run is due) of each queue with work for such a worker."""
+    conn: Connection,
+    apps: Sequence[str] | None,
+    queues: Sequence[str] | None,
+    executors: Sequence[str],
+    skip: Sequence[tuple[str, str]] = (),
+) -> list[Due]:
+    """Queues with work for such a worker, the earliest first; of one with keyed runs up to three.
+
+    `skip`: runs without keys of these (app, queue) are not looked for.
+    """
     cursor = await conn.execute(
-        "select d.app, d.queue, extract(epoch from d.due_in)::float8"
-        " from scheduler.next_due(%s::text[], %s::text[], %s::text[]) d",
+        "select d.app, d.queue, extract(epoch from d.due_in)::float8, d.keyed, d.limited"
+        " from scheduler.next_due(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) d",
         (
             list(apps) if apps is not None else None,
             list(queues) if queues is not None else None,
             list(executors),
+            [app for app, _ in skip],
+            [queue for _, queue in skip],
         ),
     )
-    return [(str(app), str(queue), float(due_in)) for app, queue, due_in in await cursor.fetchall()]
+    return list(map(Due._make, await cursor.fetchall()))
 
 
 async def await_hints(conn: Connection, apps: Sequence[str] | None, queues: Sequence[str] | None) -> None:
@@ -203,10 +227,11 @@ async def claim(
     horizon: float,
     begin: bool,
     after: Place | None = None,
+    keyed: bool | None = None,
 ) -> Claimed | None:
-    """A new lease; None when nothing was due.
+    """A new lease; None when nothing was due, or nothing had a slot.
 
-    `after`: look only behind that place, in its lane.
+    `after`: look only behind that place, in its lane. `keyed`: only runs with a concurrency key, or only those without.
     """
     cursor = await conn.execute(
         # As arrays, which take a third of the time of rows to read here; and date_part, whose double costs a fifth of
@@ -214,8 +239,8 @@ async def claim(
         "select array_agg(c.id), array_agg(c.executor), array_agg(c.spec::text), array_agg(c.attempt),"
         " array_agg(date_part('epoch', c.run_at)), array_agg(date_part('epoch', c.scheduled_at)), array_agg(c.job),"
         " array_agg(date_part('epoch', c.timeout)), array_agg(c.max_attempts), array_agg(c.lost),"
-        " (array_agg(c.priority))[count(*)::integer], max(c.lease)"
-        " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s, %s, to_timestamp(%s::float8), %s) c",
+        " (array_agg(c.priority))[count(*)::integer], bool_or(c.limited), max(c.lease)"
+        " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s, %s, to_timestamp(%s::float8), %s, %s) c",
         (
             app,
             worker,
@@ -227,17 +252,18 @@ async def claim(
             None if after is None else after.priority,
             float("-inf") if after is None else after.run_at,
             None if after is None else after.id,
+            keyed,
         ),
         binary=True,
         prepare=True,
     )
     columns = await cursor.fetchone()
     assert columns is not None  # noqa: S101  an aggregate without groups has one row
-    *arrays, priority, lease = columns
+    *arrays, priority, limited, lease = columns
     if lease is None:
         return None
     rows = list(map(Row, *arrays))
-    return Claimed(lease, rows, Place(priority, rows[-1].executor, rows[-1].run_at, rows[-1].id))
+    return Claimed(lease, rows, Place(priority, rows[-1].executor, rows[-1].run_at, rows[-1].id), limited)
 
 
 async def begin(conn: Connection, app: str, worker: int, lease: int) -> set[int] | None:

@@ -8,6 +8,7 @@ runs        enqueue, runs …, logs                failure     how a command end
 watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`
 bench       bench                                verify      verify
+limits      limit
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import bench, imports, jobs, migrate, run, runs, verify, watch
+from scheduler.cli import bench, imports, jobs, limits, migrate, run, runs, verify, watch
 from scheduler.cli.failure import status_of
 
 
@@ -44,6 +45,7 @@ for command in (
     watch.apps,
     watch.locate,
     watch.queues,
+    limits.limit,
     watch.servers,
     watch.workers,
     imports.imports,

@@ -69,6 +69,8 @@ def job() -> None:
 @click.option("--starts-at", type=Instant(), help="No instant before it.")
 @click.option("--ends-at", type=Instant(), help="No instant after it.")
 @click.option("--tag", "tags", multiple=True, help="A word to find its runs by; may be repeated.")
+@click.option("--concurrency-key", help="Of the app's runs with this key only so many run at a time:")
+@click.option("--concurrency-limit", type=click.IntRange(1), help="How many; default: 1.")
 @click.option("--paused", is_flag=True, help="Add it paused.")
 @click.option("--replace", is_flag=True, help="Overwrite a job of that name; if it is paused it stays so.")
 def add(*, app: str, executor: str, spec: dict[str, Any], replace: bool, **options: Any) -> None:

@@ -33,6 +33,8 @@ _PAGE = 1_000  # lines
 @click.option("--max-attempts", type=int, default=3, show_default=True, help="Tries in all.")
 @click.option("--timeout", type=Duration(), help="For one attempt; default: the task's own, else 1h.")
 @click.option("--tag", "tags", multiple=True, help="A word to find it by; may be repeated.")
+@click.option("--concurrency-key", help="Of the app's runs with this key only so many run at a time:")
+@click.option("--concurrency-limit", type=click.IntRange(1), help="How many; default: 1.")
 def enqueue(
     *, app: str, executor: str, spec: dict[str, Any], at: datetime | None, delay: timedelta | None, **options: Any
 ) -> None:

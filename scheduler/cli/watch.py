@@ -69,19 +69,24 @@ def locate(app: str, as_json: bool) -> None:
 @show.with_limit
 @show.with_json
 def queues(app: str | None, after: tuple[str, str], limit: int, as_json: bool) -> None:
-    """List the queues, how late each is, and how many workers serve it."""
+    """List the queues, their limits, how late each is, and how many workers serve it.
+
+    KEYED: how many of the pending runs have a concurrency key. LIMITS: slots taken of those there are, and the rate.
+    """
     rows = [_counted(row) for row in ask(lambda conn: watch.queues(conn, app=app, after=after, limit=limit))]
     if as_json:
         show.document({"queues": rows})
         return
     show.table(
-        ("APP", "QUEUE", "PENDING", "RUNNING", "NEXT RUN AT", "LATE", "WORKERS"),
+        ("APP", "QUEUE", "PENDING", "KEYED", "RUNNING", "LIMITS", "NEXT RUN AT", "LATE", "WORKERS"),
         [
             (
                 row["app"],
                 row["queue"],
                 _at_least(row["pending"]),
+                _at_least(row["keyed"]) if row["keyed"] else "",
                 row["running"],
+                _limits(row),
                 row["next_run_at"],
                 show.duration(row["late"]) if row["late"] else "",
                 row["workers"],
@@ -154,9 +159,15 @@ def _state(row: Row) -> str:
 
 def _counted(row: Row) -> Row:
     """Counts stop at a bound; the row then says that there is more, instead of a number that looks exact."""
-    capped: Row = {key: row[key] > watch.COUNTED for key in ("pending", "jobs") if key in row}
+    capped: Row = {key: row[key] > watch.COUNTED for key in ("pending", "jobs", "keyed") if key in row}
     counts: Row = {key: min(row[key], watch.COUNTED) for key in capped}
     return {**row, **counts, **{f"{key}_is_at_least": is_capped for key, is_capped in capped.items()}}
+
+
+def _limits(row: Row) -> str:
+    slots = [f"{row['taken']}/{row['concurrency_limit']} held"] if row["concurrency_limit"] is not None else []
+    rate = [f"{row['rate_limit']} per {show.duration(row['rate_interval'])}"] if row["rate_limit"] is not None else []
+    return ", ".join(slots + rate)
 
 
 def _at_least(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
@@ -15,19 +16,20 @@ ENQUEUE: LiteralString = """
     select scheduler.enqueue(
         app => %(app)s::text, executor => %(executor)s::text, spec => %(spec)s::jsonb, queue => %(queue)s::text,
         run_at => %(run_at)s::timestamptz, priority => %(priority)s::smallint, unique_key => %(unique_key)s::text,
-        max_attempts => %(max_attempts)s::smallint, timeout => %(timeout)s::interval, tags => %(tags)s::text[]
+        max_attempts => %(max_attempts)s::smallint, timeout => %(timeout)s::interval, tags => %(tags)s::text[],
+        concurrency_key => %(concurrency_key)s::text, concurrency_limit => %(concurrency_limit)s::integer
     )
 """
 _ADD_JOB: LiteralString = """
     insert into scheduler.job as j (
         app, name, schedule, timezone, executor, spec, queue, priority, max_attempts, timeout, retry_delay,
         retry_max_delay, overlap, misfire, misfire_grace, misfire_limit, dst_gap, dst_fold, jitter, starts_at, ends_at,
-        paused_at, tags
+        paused_at, tags, concurrency_key, concurrency_limit
     ) values (
         %(app)s, %(name)s, %(schedule)s, %(timezone)s, %(executor)s, %(spec)s::jsonb, %(queue)s, %(priority)s,
         %(max_attempts)s, %(timeout)s, %(retry_delay)s, %(retry_max_delay)s, %(overlap)s, %(misfire)s,
         %(misfire_grace)s, %(misfire_limit)s, %(dst_gap)s, %(dst_fold)s, %(jitter)s, %(starts_at)s, %(ends_at)s,
-        case when %(paused)s then scheduler.clock() end, %(tags)s::text[]
+        case when %(paused)s then scheduler.clock() end, %(tags)s::text[], %(concurrency_key)s, %(concurrency_limit)s
     )
 """
 _UNLESS_THERE: LiteralString = " on conflict (app, name) do nothing"
@@ -40,6 +42,7 @@ _INSTEAD: LiteralString = """
         overlap = excluded.overlap, misfire = excluded.misfire, misfire_grace = excluded.misfire_grace,
         misfire_limit = excluded.misfire_limit, dst_gap = excluded.dst_gap, dst_fold = excluded.dst_fold,
         jitter = excluded.jitter, starts_at = excluded.starts_at, ends_at = excluded.ends_at, tags = excluded.tags,
+        concurrency_key = excluded.concurrency_key, concurrency_limit = excluded.concurrency_limit,
         paused_at = coalesce(j.paused_at, excluded.paused_at), updated_at = scheduler.clock()
 """
 
@@ -85,6 +88,22 @@ async def pause(conn: Connection, app: str, job: str | None = None) -> bool:
 async def resume(conn: Connection, app: str, job: str | None = None) -> bool:
     """False: it was not paused. NotFoundError for an unknown job."""
     return bool(await _answer(conn, "select scheduler.resume(%(app)s, %(job)s)", {"app": app, "job": job}))
+
+
+async def limit_queue(
+    conn: Connection,
+    app: str,
+    queue: str,
+    *,
+    concurrency_limit: int | None,
+    rate_limit: int | None,
+    rate_interval: timedelta | None,
+) -> None:
+    """What a queue is allowed from now on, as its whole; None: no limit of that kind."""
+    await conn.execute(
+        "select scheduler.limit_queue(%s::text, %s::text, %s::integer, %s::integer, %s::interval)",
+        (app, queue, concurrency_limit, rate_limit, rate_interval),
+    )
 
 
 async def remove_job(conn: Connection, app: str, job: str) -> None:

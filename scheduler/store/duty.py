@@ -27,7 +27,8 @@ class DueJobs:
     `jobs` and `revisions` run parallel; `last_job` is the greatest name, as the database sorts them.
     `next_at` None: it is to be computed; only instants after `after_at` count, which means nothing otherwise.
     `expected` is `next_at` in the database's own words, for plan_fires to compare. `anchor_at` is there for schedules
-    with an @. `misfire_grace` and `jitter` are in seconds; with a jitter there is one job only.
+    with an @, as is `limited`: a concurrency key, or a limit of the queue. `misfire_grace` and `jitter` are in seconds;
+    with a jitter there is one job only.
     """
 
     app: str
@@ -51,6 +52,7 @@ class DueJobs:
     after_at: datetime
     anchor_at: datetime | None
     read_at: datetime
+    limited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ _DUE_JOBS: LiteralString = """
         case when d.ends_at < '9999-01-01Z' then greatest(d.ends_at, '1970-01-01Z') end as ends_at,
         case when isfinite(d.next_at) then d.next_at end as next_at, d.next_at::text as expected,
         coalesce(d.after_at, d.read_at) as after_at,
-        least(greatest(d.anchor_at, '1970-01-01Z'), '9999-01-01Z') as anchor_at, d.read_at
+        least(greatest(d.anchor_at, '1970-01-01Z'), '9999-01-01Z') as anchor_at, d.read_at,
+        d.limited
     from scheduler.due_jobs(
         %(server)s, make_interval(secs => %(ahead)s), %(limit)s, %(new)s, %(expected)s::timestamptz, %(app)s::text,
         %(last_job)s::text

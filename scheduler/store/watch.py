@@ -79,21 +79,42 @@ _APP_ROWS: LiteralString = """
     ) j
     cross join lateral (
         select min(n.run_at) as oldest_due_at
-        from (select distinct q.queue from lane q where q.app = k.app) q
-        cross join lateral scheduler.lanes(k.app, q.queue) n
+        from (
+            select l.run_at from (select distinct q.queue from lane q where q.app = k.app) q
+            cross join lateral scheduler.lanes(k.app, q.queue) l
+            union all
+            select l.run_at from keyed l where l.app = k.app
+        ) n
         where n.run_at <= scheduler.clock()
     ) d
     left join held l on l.app = k.app
     order by k.app
 """
 _LANES: LiteralString = """
-    lane (app, queue) as (
-        (select r.app, r.queue from scheduler.run r order by r.app, r.queue limit 1)
+    unkeyed (app, queue) as (
+        (
+            select r.app, r.queue from scheduler.run r where r.concurrency_key is null
+            order by r.app, r.queue, r.priority, r.executor, r.run_at, r.id limit 1
+        )
         union all
-        select n.app, n.queue from lane l cross join lateral (
-            select r.app, r.queue from scheduler.run r where (r.app, r.queue) > (l.app, l.queue)
-            order by r.app, r.queue limit 1
+        select n.app, n.queue from unkeyed l cross join lateral (
+            select r.app, r.queue from scheduler.run r
+            where r.concurrency_key is null and (r.app, r.queue) > (l.app, l.queue)
+            order by r.app, r.queue, r.priority, r.executor, r.run_at, r.id limit 1
         ) n
+    ), keyed (app, queue, executor, run_at) as (
+        (
+            select r.app, r.queue, r.executor, r.run_at from scheduler.run r where r.concurrency_key is not null
+            order by r.app, r.queue, r.executor, r.run_at limit 1
+        )
+        union all
+        select n.app, n.queue, n.executor, n.run_at from keyed l cross join lateral (
+            select r.app, r.queue, r.executor, r.run_at from scheduler.run r
+            where r.concurrency_key is not null and (r.app, r.queue, r.executor) > (l.app, l.queue, l.executor)
+            order by r.app, r.queue, r.executor, r.run_at limit 1
+        ) n
+    ), lane (app, queue) as (
+        select l.app, l.queue from unkeyed l union select k.app, k.queue from keyed k
     )
 """
 _HELD: LiteralString = """
@@ -110,13 +131,15 @@ _QUEUES: LiteralString = """
             select j.app, j.queue from scheduler.job j where j.queue >= '' and (j.app, j.queue) > (o.app, o.queue)
             order by j.app, j.queue limit 1
         ) n
-    ), held (app, queue, running) as (
-        select l.app, l.queue, sum(l.size - cardinality(coalesce(l.done, '{}'))) from scheduler.lease l
-        where l.begun_at is not null group by l.app, l.queue
+    ), held (app, queue, running, taken) as (
+        select l.app, l.queue, sum(l.size - cardinality(coalesce(l.done, '{}'))) filter (where l.begun_at is not null),
+            sum(l.size - cardinality(coalesce(l.done, '{}')))
+        from scheduler.lease l group by l.app, l.queue
     ), known (app, queue) as (
         select q.app, q.queue from lane q
         union select l.app, l.queue from scheduler.lease l
         union select j.app, j.queue from of_job j
+        union select q.app, q.queue from scheduler.queue_limit q
     ), page (app, queue) as materialized (
         select k.app, k.queue from known k
         where (%(app)s::text is null or k.app = %(app)s) and (k.app, k.queue) > (%(after_app)s, %(after_queue)s)
@@ -125,7 +148,9 @@ _QUEUES: LiteralString = """
     ), alive as materialized (
         select w.apps, w.queues from scheduler.worker w where w.dead_at is null and w.stopped_at is null
     )
-    select k.app, k.queue, p.pending, coalesce(h.running, 0) as running, d.next_run_at,
+    select k.app, k.queue, p.pending + w.waiting as pending, coalesce(h.running, 0) as running, d.next_run_at,
+        m.concurrency_limit, m.rate_limit, extract(epoch from m.rate_interval)::float8 as rate_interval,
+        coalesce(h.taken, 0) as taken, w.waiting as keyed,
         greatest(extract(epoch from scheduler.clock() - d.next_run_at)::float8, 0) as late,
         (
             select count(*) from alive w
@@ -136,14 +161,31 @@ _QUEUES: LiteralString = """
     cross join lateral (
         select count(*) as pending
         from (
-            select from scheduler.run r where r.app = k.app and r.queue = k.queue
+            select from scheduler.run r where r.app = k.app and r.queue = k.queue and r.concurrency_key is null
             order by r.priority, r.executor, r.run_at, r.id
             limit %(counted)s + 1
         ) c
     ) p
     cross join lateral (
-        select min(n.run_at) as next_run_at from scheduler.lanes(k.app, k.queue) n where isfinite(n.run_at)
+        select count(*) as waiting
+        from (
+            select from scheduler.run r where r.app = k.app and r.queue = k.queue and r.concurrency_key is not null
+            order by r.concurrency_key, r.priority, r.executor, r.run_at, r.id
+            limit %(counted)s + 1
+        ) c
+    ) w
+    cross join lateral (
+        select min(n.run_at) as next_run_at
+        from (
+            select l.run_at from scheduler.lanes(k.app, k.queue) l
+            union all
+            select l.run_at from keyed l where l.app = k.app and l.queue = k.queue
+        ) n
+        where isfinite(n.run_at)
     ) d
+    left join lateral (
+        select * from scheduler.queue_limit q where q.app = k.app and q.queue = k.queue offset 0
+    ) m on true
     order by k.app, k.queue
 """
 _PROCESS_STATE: LiteralString = """
@@ -192,8 +234,9 @@ _JOBS: LiteralString = """
         extract(epoch from j.timeout)::float8 as timeout, extract(epoch from j.retry_delay)::float8 as retry_delay,
         extract(epoch from j.retry_max_delay)::float8 as retry_max_delay, j.overlap, j.misfire,
         extract(epoch from j.misfire_grace)::float8 as misfire_grace, j.misfire_limit, j.dst_gap, j.dst_fold,
-        extract(epoch from j.jitter)::float8 as jitter, j.starts_at, j.ends_at, j.paused_at, j.tags, j.created_at,
-        j.updated_at, a.paused_at as app_paused_at, s.error, s.anchor_at, s.next_at as undecided_at,
+        extract(epoch from j.jitter)::float8 as jitter, j.starts_at, j.ends_at, j.paused_at, j.tags, j.concurrency_key,
+        j.concurrency_limit, j.created_at, j.updated_at, a.paused_at as app_paused_at, s.error, s.anchor_at,
+        s.next_at as undecided_at,
         p.scheduled_at as planned_at, h.id as last_run, h.outcome as last_outcome, h.finished_at as last_finished_at,
         u.pulse, case when u.pulse is not null then h.result end as last_result,
         case when u.pulse is not null then h.error end as last_error, scheduler.clock() as now

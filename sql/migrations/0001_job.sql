@@ -32,6 +32,8 @@ create table scheduler.job (
     ends_at         timestamptz,
     paused_at       timestamptz,
     tags            text[]      not null default '{}',
+    concurrency_key text,                                    -- its runs share the key's slots with all others that name it
+    concurrency_limit integer,                               -- how many slots that is; null: 1
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now(),
     constraint job_pkey primary key (app, name),
@@ -57,6 +59,9 @@ create table scheduler.job (
     constraint dst_gap_is_known check (dst_gap in ('after', 'skip')),
     constraint dst_fold_is_known check (dst_fold in ('first', 'second', 'both')),
     constraint jitter_is_not_negative check (jitter >= interval '0'),
+    constraint concurrency_key_is_1_to_200_characters check (length(concurrency_key) between 1 and 200),
+    constraint concurrency_limit_is_at_least_1 check (concurrency_limit >= 1),
+    constraint concurrency_limit_has_a_key check (concurrency_limit is null or concurrency_key is not null),
     constraint ends_after_it_starts check (ends_at >= starts_at)
 );
 

@@ -26,6 +26,8 @@ create table scheduler.history (
     result       jsonb,
     unique_key   text,
     tags         text[],
+    concurrency_key   text,
+    concurrency_limit integer,
     constraint outcome_is_known check (outcome in ('succeeded', 'failed', 'cancelled', 'lost'))
 ) partition by range (finished_at);
 

@@ -37,12 +37,12 @@ def test_a_claim_says_all_that_a_worker_needs(db: psycopg.Connection, clock: Clo
     cursor = db.execute("select * from scheduler.claim(%s, %s)", [APP, worker])
     assert [column.name for column in cursor.description or ()] == [
         "lease", "id", "executor", "spec", "attempt", "run_at", "scheduled_at", "job", "timeout", "max_attempts",
-        "lost", "priority",
+        "lost", "priority", "limited",
     ]  # fmt: skip
     lease, *told = cursor.fetchall()[0]
     assert [str(value) for value in told] == [
         str(run), "python", "{'task': 't'}", "1", str(clock.now), "None", "None", "0:01:00", "4", "0",
-        "0",
+        "0", "False",
     ]  # fmt: skip
     assert rows(db, "select l.app, l.lease from scheduler.leases_of(%s) l", worker) == [(APP, lease)]
 

@@ -335,6 +335,19 @@ async def test_a_server_with_a_lower_limit_plans_by_rows_again(dsn: str, db: psy
     assert one(db, "select scheduler.recall_pulses('0.5 s')") == 0
 
 
+@pytest.mark.parametrize("limit", ["key", "queue"])
+async def test_a_job_with_a_limit_is_planned_by_rows(
+    dsn: str, db: psycopg.Connection, clock: Clock, limit: str
+) -> None:
+    key = {"concurrency_key": "tenant 7", "concurrency_limit": 1} if limit == "key" else {}
+    if limit == "queue":
+        db.execute("insert into scheduler.queue_limit (app, queue, rate_limit) values (%s, 'default', 1)", [APP])
+    await handed_over(dsn, db, clock, **key)
+    await plan_once(dsn)
+    assert runs(db) == [("12:00:01", "pending")]
+    assert rows(db, "select p.job from scheduler.pulse p") == []
+
+
 async def test_a_plan_of_an_older_definition_hands_nothing_over(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
     clock.set("2026-03-01T12:00:00Z")
     schedule(db, expression=SECOND)

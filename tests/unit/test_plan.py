@@ -36,6 +36,7 @@ JOB = DueJobs(
     after_at=NOW,
     anchor_at=NOW,
     read_at=NOW,
+    limited=False,
 )
 
 

@@ -6,10 +6,12 @@ begin
     -- Runs a job now, whatever its schedule, its pause and its overlap policy say, with an optional spec laid over the
     -- job's (see merge_spec). Returns the run's id. The ledger of instants is not touched: this was nobody's instant.
     insert into scheduler.run as r (
-        app, queue, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay, job, tags
+        app, queue, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay, job, tags,
+        concurrency_key, concurrency_limit
     )
     select j.app, j.queue, j.executor, scheduler.merge_spec(j.executor, j.spec, trigger.spec), scheduler.clock(),
-        j.priority, j.max_attempts, j.timeout, j.retry_delay, j.retry_max_delay, j.name, nullif(j.tags, '{}')
+        j.priority, j.max_attempts, j.timeout, j.retry_delay, j.retry_max_delay, j.name, nullif(j.tags, '{}'),
+        j.concurrency_key, j.concurrency_limit
     from scheduler.job j
     where j.app = trigger.app and j.name = trigger.job
     returning r.id into v_id;

@@ -5,7 +5,7 @@ create or replace function scheduler.due_jobs(
     app text, epoch bigint, jobs text[], revisions bigint[], last_job text, schedule text, timezone text, dst_gap text,
     dst_fold text, overlap text, misfire text, misfire_grace interval, misfire_limit integer, jitter interval,
     starts_at timestamptz, ends_at timestamptz, next_at timestamptz, after_at timestamptz, anchor_at timestamptz,
-    read_at timestamptz
+    read_at timestamptz, limited boolean
 )
 language sql stable
 -- Statistics lag behind a table that grows by a million rows in a minute; an index is right at any size. What has none
@@ -31,7 +31,12 @@ as $$
             else date_trunc('second', s.after_at)
         end as after_at,
         case when j.schedule like '%@%' then s.anchor_at end as anchor_at,
-        scheduler.clock()
+        scheduler.clock(),
+        -- Whether a limit bears on its runs, of those that may be fired from timers, which know of none.
+        j.schedule like '%@%' and (
+            j.concurrency_key is not null
+            or exists (select from scheduler.queue_limit q where q.app = s.app and q.queue = j.queue)
+        )
     from (
         (
             select s.* from scheduler.job_schedule s
@@ -79,7 +84,7 @@ as $$
     ) s
     -- The offset keeps it a look-up by key for each row of the page.
     cross join lateral (select j.* from scheduler.job j where j.app = s.app and j.name = s.job offset 0) j
-    group by s.app, s.next_at, 18, 19, j.schedule, j.timezone, j.dst_gap, j.dst_fold, j.overlap, j.misfire,
+    group by s.app, s.next_at, 18, 19, 21, j.schedule, j.timezone, j.dst_gap, j.dst_fold, j.overlap, j.misfire,
         j.misfire_grace, j.misfire_limit, j.jitter, j.starts_at, j.ends_at,
         case when j.jitter > interval '0' then s.job end  -- it differs from job to job
     order by s.next_at, s.app, max(s.job)

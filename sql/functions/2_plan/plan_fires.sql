@@ -115,12 +115,12 @@ begin
         ), written as (
             insert into scheduler.run (
                 app, queue, id, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay,
-                job, scheduled_at, tags
+                job, scheduled_at, tags, concurrency_key, concurrency_limit
             )
             select p_app, j.queue, l.run_id, j.executor, j.spec,
                 case when d.busy is not null then 'infinity' else d.run_at end,
                 j.priority, j.max_attempts, j.timeout, j.retry_delay, j.retry_max_delay,
-                l.job, l.scheduled_at, nullif(j.tags, '{}')
+                l.job, l.scheduled_at, nullif(j.tags, '{}'), j.concurrency_key, j.concurrency_limit
             from ledger l
             join decided d on d.job = l.job and d.at = l.scheduled_at
             cross join lateral (select j.* from scheduler.job j where j.app = p_app and j.name = l.job offset 0) j

@@ -24,9 +24,11 @@ begin
     if not found then
         return 0;
     end if;
-    -- The path of 100,000 runs a second: all of a lease at once, and nothing but successes. It takes 2.8 us of the
+    -- The path of 100,000 runs a second: all of a lease at once, and nothing but successes, without limits. It takes 2.8 us of the
     -- server's time a run, in leases of 2,000; the general statement below takes 4.5.
-    if p_runs is null and v_lease.done is null and coalesce(p_outcomes, p_errors) is null and p_results is null then
+    if p_runs is null and v_lease.done is null and coalesce(p_outcomes, p_errors) is null and p_results is null
+        and not v_lease.limited
+    then
         insert into scheduler.history (
             app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts, timeout, retry_delay,
             retry_max_delay, run_at, scheduled_at, started_at, finished_at, worker, fence, unique_key, tags
@@ -37,7 +39,7 @@ begin
             r.unique_key, r.tags
         from rows from (unnest(v_lease.runs), unnest(p_started_at), unnest(p_finished_at)) as r (
             id, run_at, priority, attempt, max_attempts, lost, app, queue, executor, spec, timeout, retry_delay,
-            retry_max_delay, job, scheduled_at, unique_key, tags, started_at, finished_at
+            retry_max_delay, job, scheduled_at, unique_key, tags, concurrency_key, concurrency_limit, started_at, finished_at
         )
         where r.id is not null;
         if v_lease.keyed then
@@ -88,7 +90,7 @@ begin
         insert into scheduler.history (
             app, queue, id, job, executor, spec, outcome, attempt, retry_at, priority, max_attempts, timeout,
             retry_delay, retry_max_delay, run_at, scheduled_at, started_at, finished_at, worker, fence, error, result,
-            unique_key, tags
+            unique_key, tags, concurrency_key, concurrency_limit
         )
         select p_app, e.queue, e.id, e.job, e.executor, e.spec,
             case
@@ -105,16 +107,16 @@ begin
                     then concat('poison: lost ', e.lost + 1, ' times in a row with the process that ran it; ', e.error)
                 else e.error
             end,
-            e.result, e.unique_key, e.tags
+            e.result, e.unique_key, e.tags, e.concurrency_key, e.concurrency_limit
         from ended e
     ), again as (
         insert into scheduler.run (
             app, queue, id, executor, spec, run_at, priority, attempt, max_attempts, lost, timeout, retry_delay,
-            retry_max_delay, job, scheduled_at, unique_key, tags
+            retry_max_delay, job, scheduled_at, unique_key, tags, concurrency_key, concurrency_limit
         )
         select p_app, e.queue, e.id, e.executor, e.spec, e.retry_at, e.priority, e.try, e.max_attempts,
             case when e.outcome = 'lost' then e.lost + 1 else 0 end, e.timeout, e.retry_delay, e.retry_max_delay,
-            e.job, e.scheduled_at, e.unique_key, e.tags
+            e.job, e.scheduled_at, e.unique_key, e.tags, e.concurrency_key, e.concurrency_limit
         from ended e
         where e.retry_at is not null
     ), freed as (

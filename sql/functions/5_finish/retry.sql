@@ -13,10 +13,11 @@ begin
     -- so the old one keeps its own. A pending or running run is refused with JS003, an unknown one with JS002.
     insert into scheduler.run (
         app, queue, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay, job,
-        unique_key, tags
+        unique_key, tags, concurrency_key, concurrency_limit
     )
     select h.app, h.queue, h.executor, h.spec, scheduler.clock(), h.priority, h.max_attempts, h.timeout,
-        h.retry_delay, h.retry_max_delay, h.job, h.unique_key, h.tags
+        h.retry_delay, h.retry_max_delay, h.job, h.unique_key, h.tags, h.concurrency_key,
+        h.concurrency_limit
     from scheduler.history h
     where h.app = retry.app and h.id = retry.id and h.retry_at is null
     returning run.id into v_id;

@@ -7,7 +7,7 @@ declare
 begin
     -- Deletes what is older than p_before and lies in no partition of its own: processes that ended, and rows that came
     -- into the default partitions because none was made for their day yet. Partitions are dropped, not emptied.
-    -- Frees unique keys whose run somebody deleted by hand: in one snapshot, a key and its run come and go together.
+    -- Frees unique keys and slots whose run or lease somebody deleted by hand: in one snapshot, they come and go together.
     -- At most v_limit rows of each kind, so that no call runs into the statement timeout; returns how many there were,
     -- and whoever gets 0 is done.
     delete from scheduler.worker w where w.id = any (array(
@@ -48,6 +48,13 @@ begin
         limit v_limit
     ) orphan
     where k.app = orphan.app and k.unique_key = orphan.unique_key and k.run_id = orphan.run_id;
+    get diagnostics v_more = row_count;
+    v_count := v_count + v_more;
+    delete from scheduler.slot s where s.ctid = any (array(
+        select o.ctid from scheduler.slot o
+        where (select l.id from scheduler.lease l where l.app = o.app and l.id = o.lease) is null
+        limit v_limit
+    ));
     get diagnostics v_more = row_count;
     return v_count + v_more;
 end
