@@ -16,6 +16,7 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DAY = 86_400.0
 JOB = DueJobs(
     app="shop",
+    epoch=1,
     jobs=["tidy"],
     revisions=[1],
     last_job="tidy",
