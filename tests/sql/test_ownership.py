@@ -8,7 +8,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
@@ -222,6 +222,7 @@ async def test_apps_with_new_jobs_are_those_nobody_has_looked_at(dsn: str, db: p
     weights=st.lists(st.integers(1, 1_000), min_size=1, max_size=60),
     steps=st.lists(st.booleans(), min_size=1, max_size=6),
 )
+@example(weights=[1, 2, 5], steps=[False, True])  # an average that was rounded up moved nothing
 def test_whatever_comes_and_goes_only_what_must_moves(
     db: psycopg.Connection, weights: list[int], steps: list[bool]
 ) -> None:
@@ -240,7 +241,7 @@ def test_whatever_comes_and_goes_only_what_must_moves(
             moved = one(db, ASSIGN, True)
             after = owners(db)
             gained = {app for app in after if after[app] != before[app]}
-            assert moved == len(gained) or moved > len(gained)  # a heavy one may move twice
+            assert moved == len(gained), "each moves once"
             if moved:
                 assert spread(db, servers)[1] <= spread_of(before, weights, servers)[1], "it is no worse than before"
         else:

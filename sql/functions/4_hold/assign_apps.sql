@@ -93,7 +93,7 @@ begin
     -- First what has no owner. Then an excess that fits into what another has less than the average: so each app moves
     -- once. Then, if a server is far off nevertheless because its apps are few and heavy, what brings it and another closer.
     for v_round in 1 .. case when p_rebalance then 3 else 1 end loop
-        select sum(l.load) / cardinality(v_servers) into v_average from unnest(v_loads) l (load);
+        select sum(l.load)::bigint / cardinality(v_servers) into v_average from unnest(v_loads) l (load);  -- rounded down
         exit when v_round > 1 and scheduler.is_balanced(v_loads, v_average);
         v_apps := '{}';
         v_owners := '{}';
