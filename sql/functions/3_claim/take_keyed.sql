@@ -15,6 +15,7 @@ declare
     v_key       text;
     v_free      bigint;
     v_keys      text[] := '{}';
+    v_frees     bigint[] := '{}';
     v_lane_keys text[] := '{}';
     v_lane_priorities smallint[] := '{}';
     v_lane_executors  text[] := '{}';
@@ -79,6 +80,7 @@ begin
             from scheduler.slot s where s.app = p_app and s.concurrency_key = v_key;
             if v_free > 0 then
                 v_keys := v_keys || v_key;
+                v_frees := v_frees || v_free;
             end if;
         end if;
         if v_free > 0 then
@@ -89,15 +91,14 @@ begin
     end loop;
     perform set_config(v_turn, v_key, false) where v_key is not null;
 
-    v_keys := array(
-        select k.key from unnest(v_keys) with ordinality as k (key, nr)
-        where pg_try_advisory_xact_lock(7716803, hashtext(p_app || E'\t' || k.key))
-        order by k.nr
-    );
-    -- A new statement, which sees all that was committed before the locks were had.
+    select array_agg(k.key order by k.nr), array_agg(k.free order by k.nr) into v_keys, v_frees
+    from unnest(v_keys, v_frees) with ordinality as k (key, free, nr)
+    where pg_try_advisory_xact_lock(7716803, hashtext(p_app || E'\t' || k.key));
+    -- A new statement, which sees all that was committed before the locks were had. The first of each key come before the
+    -- second of any.
     return array(
         select t.place
-        from unnest(v_keys) with ordinality as k (key, nr)
+        from unnest(v_keys, v_frees) with ordinality as k (key, free, nr)
         cross join lateral (
             select c.place, c.run_nr, bool_and(h.taken + c.run_nr <= c.concurrency_limit) over (order by c.run_nr) as fits
             from (select count(*) as taken from scheduler.slot s where s.app = p_app and s.concurrency_key = k.key) h
@@ -110,13 +111,13 @@ begin
                     where r.app = p_app and r.queue = p_queue and r.concurrency_key = l.key and r.priority = l.priority
                         and r.executor = l.executor and r.run_at <= p_until
                     order by r.run_at, r.id
-                    limit (p_limit + cardinality(v_keys) - 1) / cardinality(v_keys)
+                    limit least(p_limit, k.free)
                     for update skip locked
                 ) f
                 where l.key = k.key
             ) c
         ) t
-        where t.fits and t.run_nr <= (p_limit + cardinality(v_keys) - 1) / cardinality(v_keys)
+        where t.fits
         order by t.run_nr, k.nr
         limit p_limit
     );
