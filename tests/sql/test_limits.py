@@ -374,3 +374,13 @@ def test_who_awaits_hints_hears_of_a_free_slot_when_something_waits_for_it(db: p
             finish(db, worker, lease, taken)
             heard = list(ears.notifies(timeout=0.2 if not expected else 5, stop_after=1))
             assert len(heard) == expected, "the last one leaves nobody waiting"
+
+
+def test_taking_keyed_runs_locks_them_and_closing_a_lease_gives_the_slots_back(db: psycopg.Connection) -> None:
+    runs = add_runs(db, 3, "k", concurrency_limit=2)
+    take: LiteralString = "select array_length(scheduler.take_keyed(%s, 'default', null, scheduler.clock(), %s), 1)"
+    assert one(db, take, APP, 9) == 2
+    assert one(db, take, APP, 1) == 1
+    lease, _ = claim(db, add_worker(db))
+    db.execute("select scheduler.free_slots(%s, 'default', %s, %s)", [APP, lease, runs[:1]])
+    assert slots(db) == {"k": 1}

@@ -139,7 +139,11 @@ class Runs(RuleBasedStateMachine):
         max_attempts, priority = kind
         for _ in range(count):
             run = add_run(
-                self.db, concurrency_key=slot[0], concurrency_limit=slot[1], priority=priority, max_attempts=max_attempts
+                self.db,
+                concurrency_key=slot[0],
+                concurrency_limit=slot[1],
+                priority=priority,
+                max_attempts=max_attempts,
             )
             self.model.add(Run(run, self.model.now, None, max_attempts, priority, slot=slot))
         self.claim_keyed(self.model.alive[0], limit)
