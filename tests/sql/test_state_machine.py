@@ -31,7 +31,8 @@ FINISH: LiteralString = """
     )
 """
 CLAIM: LiteralString = """
-    select c.lease, c.id, c.attempt, c.lost from scheduler.claim(%s, %s, 'default', %s, null, %s, %s, p_keyed => false) c
+    select c.lease, c.id, c.attempt, c.lost
+    from scheduler.claim(%s, %s, 'default', %s, null, %s, %s, p_keyed => false) c
 """
 CLAIM_KEYED: LiteralString = """
     select c.lease, c.id from scheduler.claim(%s, %s, p_limit => %s, p_keyed => true) c

@@ -77,7 +77,8 @@ _LEASES: LiteralString = f"""
         case when lease % 4 = 0 then array[{ENDED} + {PENDING} + 1000 + lease * {HELD} + 1] end,
         (
             select array_agg(row(
-                {ENDED} + {PENDING} + 1000 + lease * {HELD} + n, scheduler.clock(), 0, 0, 3, 0, c.app, c.queue, c.executor,
+                {ENDED} + {PENDING} + 1000 + lease * {HELD} + n, scheduler.clock(), 0, 0, 3, 0, c.app, c.queue,
+                c.executor,
                 {_SPEC}::jsonb, null, null, null,
                 case when lease % 5 = 0 then 'job ' || (lease / 5) % 20000 end, null, null, null, null, null
             )::scheduler.run)
