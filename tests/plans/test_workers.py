@@ -69,13 +69,13 @@ async def begins(conn: Connection, leased: store.Claimed) -> bool:
 
 
 async def all_succeeded(conn: Connection, leased: store.Claimed) -> int:
-    lease, rows = leased[:2]
+    lease, rows, *_ = leased
     reports = [store.Report(row.id, "succeeded", row.run_at, row.run_at) for row in rows]
     return await store.finish_all(conn, APP, WORKER, lease, reports)
 
 
 async def report(conn: Connection, leased: store.Claimed, outcome: str, runs: int = BATCH) -> int:
-    lease, rows = leased[:2]
+    lease, rows, *_ = leased
     error = None if outcome == "succeeded" else "ValueError: 7"
     reports = [store.Report(row.id, outcome, row.run_at, row.run_at, error=error) for row in rows[:runs]]
     return await store.finish(conn, APP, WORKER, lease, reports)

@@ -31,8 +31,13 @@ FINISH: LiteralString = """
     )
 """
 CLAIM: LiteralString = """
-    select c.lease, c.id, c.attempt, c.lost from scheduler.claim(%s, %s, 'default', %s, null, %s, %s) c
+    select c.lease, c.id, c.attempt, c.lost
+    from scheduler.claim(%s, %s, 'default', %s, null, %s, %s, p_keyed => false) c
 """
+CLAIM_KEYED: LiteralString = """
+    select c.lease, c.id from scheduler.claim(%s, %s, p_limit => %s, p_keyed => true) c
+"""
+SLOTS = [("x", 1), ("y", 2), ("z", 3)]
 any_of = st.integers(0, 50)  # the how-manieth of what there is
 counts = st.integers(1, 3)
 limits = st.sampled_from([3, 9, 2, 1])  # 9: the third loss in a row is not the last attempt anyway
@@ -55,7 +60,7 @@ class Runs(RuleBasedStateMachine):
     def begins_empty(self) -> None:
         self.db.execute("""
             delete from scheduler.run; delete from scheduler.lease; delete from scheduler.run_key;
-            delete from scheduler.worker; delete from scheduler.app;
+            delete from scheduler.worker; delete from scheduler.app; delete from scheduler.slot;
             truncate scheduler.history -- read in the order of places, which a delete would free for others
         """)
         self.db.execute("select setseed(0.5)")  # backoff draws the same again when hypothesis tries the same again
@@ -128,6 +133,35 @@ class Runs(RuleBasedStateMachine):
             self.model.add(Run(run, run_at, None, max_attempts, priority))
         self.claim(self.model.alive[limit % 2], limit, timedelta(seconds=6), begin=begin)
 
+    @rule(slot=st.sampled_from(SLOTS), kind=st.tuples(limits, priorities), count=counts, limit=st.integers(1, 4))
+    def somebody_adds_runs_with_a_concurrency_key_and_a_worker_claims(
+        self, slot: tuple[str, int], kind: tuple[int, int], count: int, limit: int
+    ) -> None:
+        max_attempts, priority = kind
+        for _ in range(count):
+            run = add_run(
+                self.db,
+                concurrency_key=slot[0],
+                concurrency_limit=slot[1],
+                priority=priority,
+                max_attempts=max_attempts,
+            )
+            self.model.add(Run(run, self.model.now, None, max_attempts, priority, slot=slot))
+        self.claim_keyed(self.model.alive[0], limit)
+
+    def claim_keyed(self, worker: int, limit: int) -> None:
+        may = {key: self.model.may_start(key) for key, _ in SLOTS}
+        taken = rows(self.db, CLAIM_KEYED, APP, worker, limit)
+        runs = [run for _, run in taken]
+        assert len(runs) == min(limit, sum(map(len, may.values()))), "no slot is exceeded, and none left unused"
+        for each in may.values():
+            assert [run for run in runs if run in each] == each[: len({*runs} & {*each})], "in the order of the key"
+        assert {*runs} <= {run for each in may.values() for run in each}
+        if taken:
+            lease = taken[0][0]
+            self.leases[lease] = worker
+            self.model.claimed(Lease(lease, worker, begun=True, open=runs))
+
     @precondition(lambda self: self.model.due(timedelta(), 1))
     @rule(limit=st.integers(1, 4), begin=st.booleans())
     def a_worker_claims_what_is_due(self, limit: int, begin: bool) -> None:
@@ -191,6 +225,7 @@ class Runs(RuleBasedStateMachine):
         self.reclaim()
         self.register_who_is_missing()
         self.claim(self.model.alive[0], 4, timedelta(), begin=True)
+        self.claim_keyed(self.model.alive[0], 4)
 
     @precondition(lambda self: self.leases)
     @rule(place=any_of, worker=any_of)
@@ -223,7 +258,7 @@ class Runs(RuleBasedStateMachine):
             self.is_refused("23505", "select scheduler.retry(%s, %s)", APP, run)
         else:
             new = self.one("select scheduler.retry(%s, %s)", run)
-            self.model.add(Run(new, self.model.now, old.key, old.max_attempts, old.priority))
+            self.model.add(Run(new, self.model.now, old.key, old.max_attempts, old.priority, slot=old.slot))
 
     def is_refused(self, sqlstate: str, query: LiteralString, *parameters: Any) -> None:
         with pytest.raises(psycopg.Error) as refused:
@@ -258,6 +293,10 @@ class Runs(RuleBasedStateMachine):
     def a_key_is_taken_while_its_run_is_pending_or_running(self) -> None:
         taken = dict(rows(self.db, "select k.unique_key, k.run_id from scheduler.run_key k"))
         assert taken == {run.key: run.id for run in self.model.runs.values() if run.key and not run.ended}
+
+    @invariant()
+    def a_slot_is_taken_while_its_run_is_in_a_lease(self) -> None:
+        assert dict(rows(self.db, "select s.run_id, s.concurrency_key from scheduler.slot s")) == self.model.slots
 
     @invariant()
     def the_view_has_every_run_once_and_in_its_state(self) -> None:

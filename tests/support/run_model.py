@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 START = datetime(2030, 1, 1, tzinfo=UTC)  # after any server's start: nobody is dead for the time it was down
 DEAD_AFTER = timedelta(seconds=5)
@@ -38,6 +39,7 @@ class Run:
     ended: bool = False
     latest: datetime | None = None  # set: backoff may have put run_at anywhere up to here
     past: list[Entry] = field(default_factory=list)
+    slot: tuple[str, int] | None = None  # its concurrency key and limit
 
     @property
     def pending(self) -> bool:
@@ -93,9 +95,22 @@ class Model:
 
     def due(self, horizon: timedelta, limit: int) -> list[int]:
         """What a claim must take, in its order."""
-        due = (run for run in self.runs.values() if run.pending and run.run_at <= self.now + horizon)
+        due = (run for run in self.runs.values() if run.pending and not run.slot and run.run_at <= self.now + horizon)
         order = sorted(due, key=lambda run: (run.priority, run.run_at, run.id))
         return [run.id for run in order[:limit]]
+
+    @property
+    def slots(self) -> dict[int, str]:
+        """The runs that hold a slot, and of which key."""
+        return {run.id: run.slot[0] for run in self.runs.values() if run.slot and run.lease is not None}
+
+    def may_start(self, key: str) -> list[int]:
+        """The due runs of a key, in their order, that have a slot."""
+        due = (run for run in self.runs.values() if run.pending and run.slot and run.slot[0] == key)
+        order = sorted((run for run in due if run.run_at <= self.now), key=lambda r: (r.priority, r.run_at, r.id))
+        taken = [*self.slots.values()].count(key)
+        fit = [run.slot is not None and taken + place < run.slot[1] for place, run in enumerate(order)]
+        return [run.id for run, _ in zip(order, takewhile(bool, fit), strict=False)]
 
     def claimed(self, lease: Lease) -> None:
         self.leases[lease.id] = lease
