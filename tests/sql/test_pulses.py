@@ -339,7 +339,7 @@ async def test_a_server_with_a_lower_limit_plans_by_rows_again(dsn: str, db: psy
 async def test_a_job_with_a_limit_is_planned_by_rows(
     dsn: str, db: psycopg.Connection, clock: Clock, limit: str
 ) -> None:
-    key = {"concurrency_key": "tenant 7", "concurrency_limit": 1} if limit == "key" else {}
+    key: dict[str, Any] = {"concurrency_key": "tenant 7", "concurrency_limit": 1} if limit == "key" else {}
     if limit == "queue":
         db.execute("insert into scheduler.queue_limit (app, queue, rate_limit) values (%s, 'default', 1)", [APP])
     await handed_over(dsn, db, clock, **key)
