@@ -39,10 +39,11 @@ async def reclaim(conn: Connection, _: Any) -> Any:
     return await duty.reclaim(conn, dead_after=DEAD_AFTER, limit=100)
 
 
-async def plan(conn: Connection, _: Any) -> Any:
+async def plan(conn: Connection, server: int | None) -> Any:
     """A whole step: what is due, what its plans find, what they write."""
     before = await _runs_written(conn)
-    await Planner(Link("", name="tests"), Settings(), lambda: SERVERS)._plan(conn, SERVERS)
+    planner = server or SERVERS
+    await Planner(Link("", name="tests"), Settings(), lambda: planner)._plan(conn, planner)
     return await _runs_written(conn) - before
 
 
@@ -141,11 +142,11 @@ QUESTIONS = [
     Question(
         name="what a server's apps weigh",
         ask=weigh,
-        most={"owner": 5 * APPS, "job_schedule": JOBS},
+        most={"owner": 5 * APPS, "job_schedule": JOBS + 5 * APPS},
         through={"owner": {"owner_server", "owner_pkey"}, "job_schedule": {"job_schedule_pkey"}},
         blocks=JOBS,
     ),
-    Question(name="where an app is", ask=locate, most={"owner": 2, "server": 2}, blocks=10),
+    Question(name="where an app is", ask=locate, most={"owner": 2, "server": 10}, blocks=30),
     Question(
         name="a reclaim that finds nobody dead",
         ask=reclaim,
@@ -243,13 +244,16 @@ async def test_the_jobs_of_a_new_app_are_looked_up_by_their_key(dsn: str) -> Non
     )
     many = 10_000
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
+        server = await duty.register_server(conn, label="new", host="", pid=0, address=None, version="")
         await conn.execute(define, ["known", 1_000])
-        assert await plan(conn, None) >= 1_000
+        await assign(conn, None)
+        assert await plan(conn, server) >= 1_000
         await conn.execute("analyze")
         async with conn.transaction(force_rollback=True):
             await conn.execute(define, ["new", many])
+            await assign(conn, None)
             async with reading(conn) as found:
-                written = await plan(conn, None)
+                written = await plan(conn, server)
     assert written >= many
     for table in ("job", "job_schedule", "run"):
         assert found.of(table).rows <= 20 * many, f"{table}\n{found}"
