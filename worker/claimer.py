@@ -11,7 +11,7 @@ or less often where that look is slow.
 
 Apps, and queues, have turns. Who was served longest ago comes first, and while several have work each gets its share
 of the free slots, or of those that will be free in a moment; so a backlog of a million runs in one app delays others by
-one turn. While queues are drained, others that have work are looked for all the time, in a twentieth of it.
+one turn. While queues are drained, others that have work are looked for all the time, in a quarter of it.
 
 What has a limit (a concurrency key, or a queue's own limits) is claimed when it is due and can start, never ahead: it
 would hold a slot for nothing. Who frees a slot looks at once who waits for it.
@@ -58,7 +58,9 @@ HEAD_SHARE = 0.05  # … and the share of the time they may take: over 500,000 d
 HEAD_PAUSE_MOST = 1.0
 CLAIM_COST = (0.005, 10e-6)  # seconds of a claim and of each of its runs that are no sign of dead entries
 LOOK_EVERY = 0.025  # seconds between two looks for work elsewhere, while queues are being drained …
-LOOK_SHARE = 0.05  # … and the share of the time they may take: with 10,000 apps a look takes 100 ms
+LOOK_SHARE = 0.25  # … and the share of the time they may take: with 10,000 apps a look takes 100 ms
+CLAIM_TIME = 0.03  # seconds that a claim may take while others may wait for theirs: fewer runs on a slow machine …
+CLAIM_LEAST = 200  # … but so many at least
 
 Queue = tuple[str, str]
 
@@ -132,6 +134,7 @@ class Claimer:
         self._eager = EAGER_MOST
         self._worked_at = self._looked_at = self._reconciled_at = self._measured_at = time.monotonic()
         self._look_pause = LOOK_EVERY
+        self._most = CLAIM_MOST  # runs to a claim
         self._looked_for_overdue_at = 0.0
         self._next_due = 0.0
         self._measured = 0
@@ -252,7 +255,7 @@ class Claimer:
     async def _claim(self, conn: Connection, target: Target, lines: Mapping[Line, int]) -> int:
         own = lines.get((*target.place, self._is_limited(target)), 0)
         prefetch = self._prefetch() // self._contenders - own
-        free = min(self._dispatcher.free(target.queue), CLAIM_MOST)
+        free = min(self._dispatcher.free(target.queue), self._most)
         if self._contenders > 1:
             # Its share of what is free; or if nothing is, of the slots that runs let go within the prefetch's time.
             turn = min(self._concurrency // self._contenders - own, prefetch)
@@ -268,7 +271,7 @@ class Claimer:
                 extra, _ = await self._ask(conn, target, limit, begin=False, ahead=True)
                 taken += extra
             return taken
-        more = 0 if limited else min(prefetch, CLAIM_MOST)
+        more = 0 if limited else min(prefetch, self._most)
         extra, _ = await self._ask(conn, target, more, begin=False) if more > 0 else (0, False)
         if extra >= more:
             hungry = Target(target.app, target.queue, keyed=bool(target.keyed))
@@ -314,6 +317,8 @@ class Claimer:
         took = time.monotonic() - started
         taken = 0 if claimed is None else len(claimed.rows)
         limited = claimed is not None and claimed.limited
+        if taken >= CLAIM_LEAST:
+            self._most = max(CLAIM_LEAST, min(CLAIM_MOST, int(CLAIM_TIME * taken / took)))
         if claimed is not None:
             lease = Lease(*target.place, claimed.lease, claimed.rows, begun=begin, limited=limited)
             self._leases[lease.id] = lease

@@ -114,8 +114,8 @@ def test_the_light_traffic_of_an_app_does_not_wait_behind_the_backlog_of_another
     assert len(inserted) > 10, "the backlog was gone too soon for a measurement"
     ran = {one.run: one.at for one in fleet.wait_for_effect("ran", list(inserted))}
     waits = sorted(ran[run] - at for run, at in inserted.items())
-    assert waits[len(waits) // 2] < 0.1
-    assert waits[-1] < 0.5
+    assert waits[len(waits) // 2] < 0.2
+    assert waits[-1] < 0.8
 
 
 def test_what_has_a_key_does_not_wait_behind_a_backlog_without_keys_in_its_own_queue(fleet: Fleet) -> None:
