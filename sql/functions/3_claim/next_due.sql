@@ -71,7 +71,9 @@ begin
         select q.app, q.queue, min(l.run_at) as run_at, false as keyed
         from lane q
         cross join lateral scheduler.lanes(q.app, q.queue) l
-        where not q.skipped and (p_executors is null or l.executor = any (p_executors)) and l.run_at < 'infinity'
+        where not q.skipped and l.run_at < 'infinity'
+            and (p_apps is null or q.app = any (p_apps)) and (p_queues is null or q.queue = any (p_queues))
+            and (p_executors is null or l.executor = any (p_executors))
         group by q.app, q.queue
         union all
         select k.app, k.queue, min(n.run_at), true
@@ -86,15 +88,16 @@ begin
                 order by r.run_at limit 1
             )
         ) n
-        where (p_executors is null or k.executor = any (p_executors)) and n.run_at < 'infinity'
+        where n.run_at < 'infinity'
+            and (p_apps is null or k.app = any (p_apps)) and (p_queues is null or k.queue = any (p_queues))
+            and (p_executors is null or k.executor = any (p_executors))
         group by k.app, k.queue, n.run_at <= scheduler.clock()
     )
     select d.app::text, d.queue::text, greatest(d.run_at - scheduler.clock(), case when r.wait > '0' then r.wait end), d.keyed,
         d.keyed or r.taken is not null
     from due d
     left join lateral scheduler.leeway(d.app, d.queue) r on true
-    where (p_apps is null or d.app = any (p_apps)) and (p_queues is null or d.queue = any (p_queues))
-        and not exists (select from scheduler.app a where a.app = d.app and a.paused_at is not null)
+    where not exists (select from scheduler.app a where a.app = d.app and a.paused_at is not null)
         and (r.slots is null or r.slots > 0)
     order by 3;
 end
