@@ -5,7 +5,7 @@ with gone as (
     where r.ctid = any (array(
         select d.ctid from run d
         where d.app = $1 and d.queue = 'default' and d.priority = 0 and d.executor = 'python'
-            and d.run_at <= scheduler.clock()
+            and d.concurrency_key is null and d.run_at <= scheduler.clock()
         order by d.run_at, d.id
         limit $2
         for update skip locked
