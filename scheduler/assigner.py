@@ -53,7 +53,7 @@ class Assigner:
         if weighs:
             self._weighed = server, time.monotonic()
         if assigned.moved:
-            log.info("%d apps have a new owner", assigned.moved)
+            log.info("gave %d app(s) a new owner", assigned.moved)
             self._moved()
         # Not a poll later: a death is declared the moment it may be.
         return (

@@ -30,7 +30,8 @@ def test_a_job_is_what_the_contract_says_unless_it_says_otherwise(db: psycopg.Co
         "queue": "default", "priority": 0, "max_attempts": 3, "timeout": "01:00:00", "retry_delay": "00:00:05",
         "retry_max_delay": "01:00:00", "overlap": "skip", "misfire": "one", "misfire_grace": "1 day",
         "misfire_limit": 100, "dst_gap": "after", "dst_fold": "first", "jitter": None,
-        "starts_at": None, "ends_at": None, "paused_at": None, "tags": [], "concurrency_key": None, "concurrency_limit": None,
+        "starts_at": None, "ends_at": None, "paused_at": None, "tags": [],
+        "concurrency_key": None, "concurrency_limit": None,
         "created_at": NOON, "updated_at": NOON,
     }  # fmt: skip
 
