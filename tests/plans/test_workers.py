@@ -54,6 +54,38 @@ async def large_specs(conn: Connection) -> None:
     )
 
 
+async def limited(conn: Connection) -> None:
+    """A queue with limits, in which each run has a concurrency key of its own."""
+    await conn.execute(
+        """
+        insert into scheduler.queue_limit (app, queue, concurrency_limit, rate_limit)
+        values (%s, 'limited', 1000, 1000)
+        """,
+        [APP],
+    )
+    await conn.execute(
+        """
+        insert into scheduler.run (app, queue, executor, concurrency_key, run_at)
+        select %s, 'limited', 'python', 'key ' || i, scheduler.clock() - interval '1 hour' from generate_series(1, %s) i
+        """,
+        [APP, BATCH],
+    )
+
+
+async def claim_of_limited(conn: Connection, _: Any = None) -> store.Claimed:
+    claimed = await store.claim(
+        conn, APP, WORKER, "limited", limit=SHARE, executors=EXECUTORS, horizon=0.5, begin=True, keyed=True
+    )
+    assert claimed is not None
+    assert len(claimed.rows) == SHARE
+    return claimed
+
+
+async def claimed_of_limited(conn: Connection) -> store.Claimed:
+    await limited(conn)
+    return await claim_of_limited(conn)
+
+
 async def claim_of_large(conn: Connection, _: Any) -> bool:
     claimed = await store.claim(conn, APP, WORKER, QUEUE, limit=BATCH, executors=EXECUTORS, horizon=0.5, begin=True)
     return claimed is not None and len(claimed.rows) == LARGE
@@ -112,6 +144,7 @@ async def release_pulses(conn: Connection, taken: list[store.TakenPulse], *, is_
 
 
 TAKEN = 10
+SHARE = BATCH // 5  # of the runs that have a key, fewer than a claim looks at keys
 OWN = PULSES // 2 // ALIVE + TAKEN  # pulses of a worker
 HOLD = 10 * LEASES // ALIVE  # a worker's leases, and those that it left behind
 RUN = {"run": {"run_due"}}
@@ -168,6 +201,21 @@ QUESTIONS = [
         most={"run": 2 * QUEUES + 2 * LANES},
         through=RUN,
         blocks=10 * QUEUES,
+    ),
+    Question(
+        name="a claim of what has limits",
+        prepare=limited,
+        ask=claim_of_limited,
+        # What a queue may still have is known from the leases of its app.
+        most={"run": 5 * BATCH, "slot": 5 * BATCH, "queue_limit": 20, "lease": 2 * LEASES} | ONE_WORKER,
+        blocks=15 * BATCH + 2 * LEASES,
+    ),
+    Question(
+        name="runs with limits succeeded",
+        prepare=claimed_of_limited,
+        ask=lambda conn, leased: report(conn, leased, "succeeded", SHARE // 2),
+        most={"run": 10, "slot": 5 * BATCH, "lease": HOLD, "run_key": 3 * BATCH, "history": 0},
+        blocks=ENDED,
     ),
     Question(
         name="a lease begins",
