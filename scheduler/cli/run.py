@@ -98,7 +98,7 @@ def run(
         names = [] if no_worker else _executors(executors, _EMBEDDED if place.is_embedded else _ELSEWHERE)
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
-        listen_dsn = resolve_listen_dsn(listen_dsn)
+        listen_dsn = _listening(listen_dsn)
         parts = [_server(place, settings, label or socket.gethostname(), advertise, listen_dsn)]
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
@@ -137,13 +137,21 @@ def worker(
     settings = Settings.from_env()
     with located() as place:
         names = _executors(executors, _ELSEWHERE)
-        listen_dsn = resolve_listen_dsn(listen_dsn)
+        listen_dsn = _listening(listen_dsn)
         part = _worker(place, settings, label, names, dict(queues) or None, listen_dsn=listen_dsn, **options)
 
         async def ready(_: Connection) -> None:
             _greet(place, f"a worker of {', '.join(options['apps'])} for {', '.join(names)}")
 
         _runner(_all(place, [part], ready))
+
+
+def _listening(option: str | None) -> str | None:
+    """The listener's DSN. One that cannot be read is refused here: later it would pass for a lost connection."""
+    dsn = resolve_listen_dsn(option)
+    if dsn is not None:
+        db.read_dsn(dsn, name="listener")
+    return dsn
 
 
 def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Part:

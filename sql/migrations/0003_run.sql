@@ -68,12 +68,13 @@ create domain scheduler.run_key_length as integer
     constraint concurrency_limit_has_a_key check (value is not null);
 create domain scheduler.run_key_limit as integer
     constraint concurrency_limit_is_at_least_1 check (value >= 1);
-create index run_keyed on scheduler.run (app, queue, concurrency_key, priority, executor, run_at, id)
-    where concurrency_key is not null;
 create index run_keyed_at on scheduler.run (
     app, queue, executor, run_at, (cast(length(concurrency_key) as scheduler.run_key_length)),
     (cast(concurrency_limit as scheduler.run_key_limit))
 ) where concurrency_key is not null or concurrency_limit is not null;
+-- After the rules: a key of 10 MB is then refused by its rule, and not by the size of an index entry.
+create index run_keyed on scheduler.run (app, queue, concurrency_key, priority, executor, run_at, id)
+    where concurrency_key is not null;
 create index run_job on scheduler.run (app, job, scheduled_at) where job is not null;
 
 -- Finds the runs that wait, and refuses a row whose run_at is infinite without being one: only the planner's, which have

@@ -226,6 +226,7 @@ def test_enqueue_takes_a_key_and_a_limit(db: psycopg.Connection) -> None:
         ({"concurrency_key": "k", "concurrency_limit": 0}, "concurrency_limit_is_at_least_1"),
         ({"concurrency_key": ""}, "concurrency_key_is_1_to_200_characters"),
         ({"concurrency_key": "k" * 201}, "concurrency_key_is_1_to_200_characters"),
+        ({"concurrency_key": "k" * 10_000_000}, "concurrency_key_is_1_to_200_characters"),
     ],
 )
 @pytest.mark.parametrize("table", ["run", "job"])

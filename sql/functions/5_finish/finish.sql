@@ -24,8 +24,8 @@ begin
     if not found then
         return 0;
     end if;
-    -- The path of 100,000 runs a second: all of a lease at once, and nothing but successes, without limits. It takes 2.8 us of the
-    -- server's time a run, in leases of 2,000; the general statement below takes 4.5.
+    -- The path of 100,000 runs a second: all of a lease at once, nothing but successes, and no limits. It takes 2.8 us of
+    -- the server's time a run, in leases of 2,000; the general statement below takes 4.5.
     if p_runs is null and v_lease.done is null and coalesce(p_outcomes, p_errors) is null and p_results is null
         and not v_lease.limited
     then
