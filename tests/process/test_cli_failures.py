@@ -62,6 +62,12 @@ def test_bad_usage_is_one_line_that_points_to_the_help() -> None:
     assert "SCHEDULER_HEARTBEAT" in scheduler.refuses("apps", status=1)
 
 
+@pytest.mark.parametrize("words", [("run", "--no-worker"), ("worker", "--app", "shop")])
+def test_a_listen_dsn_that_cannot_be_read_is_refused_before_anything_starts(dsn: str, words: tuple[str, ...]) -> None:
+    scheduler = Scheduler(dsn, SCHEDULER_LISTEN_DSN="garbage@@")
+    assert "the DSN cannot be read" in scheduler.refuses(*words, status=1)
+
+
 def test_a_statement_that_takes_too_long_says_what_to_do(dsn: str, db: psycopg.Connection) -> None:
     scheduler = Scheduler(dsn, SCHEDULER_STATEMENT_TIMEOUT="0.3")
     with db.transaction():
