@@ -11,7 +11,7 @@ or less often where that look is slow.
 
 Apps, and queues, have turns. Who was served longest ago comes first, and while several have work each gets its share
 of the free slots, or of those that will be free in a moment; so a backlog of a million runs in one app delays others by
-one turn. While queues are drained, others that have work are looked for all the time, in a quarter of it.
+one turn. While queues are drained, others that have work are looked for all the time, in a quarter of it at most.
 
 What has a limit (a concurrency key, or a queue's own limits) is claimed when it is due and can start, never ahead: it
 would hold a slot for nothing. Who frees a slot looks at once who waits for it.
