@@ -68,11 +68,22 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
+class Fires:
+    """What was decided for jobs of an app, as `plan_fires` takes it; `named` are those whose names are asked for."""
+
+    app: str
+    epoch: int
+    plans: list[dict[str, Any]]
+    named: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """How many jobs were given their next instant, which of those that were asked about, how many were deferred, and
-    how many runs were written.
+    """Of an app: how many jobs were given their next instant, which of those that were asked about, how many were
+    deferred, and how many runs were written.
     """
 
+    app: str
     moved: int
     named: list[str]
     deferred: int
@@ -150,26 +161,32 @@ async def due_jobs(
         return await cursor.fetchall()
 
 
-async def plan_fires(
-    conn: Connection, app: str, server: int, epoch: int, plans: Sequence[dict[str, Any]], *, named: Sequence[str] = ()
-) -> Written:
-    """Writes the plans of jobs of one app, each that nobody else was quicker with, in one transaction; none when the
-    server does not own the app under this epoch any more.
+async def plan_fires(conn: Connection, server: int, these: Sequence[Fires]) -> list[Written]:
+    """Writes the plans of several apps, each that nobody else was quicker with, in one transaction; none of an app that
+    the server does not own under this epoch any more. An app for which nothing was written is left out.
 
-    What was written is counted and not listed, but for the jobs in `named`: there are two rows to each job.
+    What was written is counted and not listed, but for the jobs that are `named`: there are two rows to each job.
     """
     async with conn.cursor(row_factory=class_row(Written)) as cursor:
         await cursor.execute(
             """
-            select count(*) filter (where f.outcome = 'moved') as moved,
-                coalesce(array_agg(f.job) filter (where f.outcome = 'moved' and f.job = any (%s)), '{}') as named,
+            select t.app, count(*) filter (where f.outcome = 'moved') as moved,
+                coalesce(array_agg(f.job) filter (where f.outcome = 'moved' and t.named ? f.job), '{}') as named,
                 count(*) filter (where f.outcome = 'deferred') as deferred,
                 count(*) filter (where f.outcome = 'planned') as planned
-            from scheduler.plan_fires(%s, %s, %s, %s) f
+            from unnest(%s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[]) as t (app, epoch, plans, named)
+            cross join lateral scheduler.plan_fires(t.app, %s, t.epoch, t.plans) f
+            group by t.app
             """,
-            [list(named), app, server, epoch, Jsonb(list(plans))],
+            [
+                [one.app for one in these],
+                [one.epoch for one in these],
+                [Jsonb(one.plans) for one in these],
+                [Jsonb(one.named) for one in these],
+                server,
+            ],
         )
-        return await cursor.fetchone() or Written(0, [], 0, 0)  # there always is a row
+        return await cursor.fetchall()
 
 
 async def plan_pulses(conn: Connection, app: str, server: int, epoch: int, plans: Sequence[dict[str, Any]]) -> int:

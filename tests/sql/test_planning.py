@@ -86,7 +86,7 @@ async def test_a_plan_made_before_an_edit_is_void(dsn: str, db: psycopg.Connecti
     edit_job(db, spec='{"new": true}')
     fire = {"at": "2026-03-01T12:01:00Z", "outcome": "planned", "run_at": "2026-03-01T12:01:00Z"}
     plan = {"jobs": ["tidy"], "revisions": job.revisions, "expected": job.expected, "next": None, "fires": [fire]}
-    assert (await duty.plan_fires(conn, APP, server, job.epoch, [plan])).moved == 0
+    assert await duty.plan_fires(conn, server, [duty.Fires(APP, job.epoch, [plan], [])]) == []
     await conn.close()
     assert (runs(db), fires(db)) == ([], [])
 
