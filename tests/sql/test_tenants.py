@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ OF_APP = (
 )  # fmt: skip
 READABLE = (*OF_APP, "runs", "worker", "token")
 SECRET = "the-secret-of-theirs"  # in what every row of theirs holds that can hold a text
-STEPS = 600
+STEPS = 1500
 
 # All that there is, in each app. `{}` is the app, `[]` what its texts say.
 FILL = """
@@ -39,7 +40,7 @@ FILL = """
         values ('{}', 'demand', 1, '1 second', false, now(), '[]');
     insert into scheduler.run (app, executor, spec, unique_key, concurrency_key)
         select '{}', 'x', '{"s": "[]"}', 'key ' || n, case when n > 6 then 'slots' end from generate_series(1, 8) n;
-    select scheduler.claim('{}', scheduler.register_worker('w', p_apps => '{{}}'), p_limit => 2);
+    select scheduler.claim('{}', scheduler.register_worker('w', p_apps => '{{}}'), p_limit => 2, p_keyed => false);
     select scheduler.claim('{}', scheduler.register_worker('w', p_apps => '{{}}'), p_limit => 1, p_keyed => true);
     select scheduler.finish('{}', l.worker, l.id, p_outcomes => '{failed}', p_errors => '{[]}', p_max_attempts => '{0}',
         p_runs => array[(l.runs[1]).id]) from scheduler.lease l where l.app = '{}' and not l.limited;
@@ -197,6 +198,35 @@ def test_who_comes_by_set_role_from_a_login_of_many_is_held_too(tenant: Tenant, 
             conn.execute("select * from scheduler.claim('theirs', 1)")
 
 
+def test_an_app_and_a_worker_that_are_closed_to_it_are_as_those_that_are_not_there(
+    tenant: Tenant, db: psycopg.Connection
+) -> None:
+    (theirs,) = column(db, "select w.id from scheduler.worker w where w.label = %s", SECRET)
+    (mine, *_) = column(db, "select w.id from scheduler.worker w where w.apps = '{mine}'")
+    tenant.conn.execute("select scheduler.admit('mine'), scheduler.admit_worker(%s)", [mine])
+    refused = []
+    for statement in ("select scheduler.admit('theirs')", "select scheduler.admit('nowhere')"):
+        with pytest.raises(InsufficientPrivilege) as error:
+            tenant.conn.execute(statement.encode())
+        refused.append(str(error.value).replace("theirs", "nowhere"))
+    for worker in (theirs, 10**6):
+        for function in ("heartbeat", "retire_worker", "admit_worker"):
+            with pytest.raises(psycopg.Error, match="is not registered, has stopped or was declared dead"):
+                tenant.conn.execute(f"select scheduler.{function}({worker})".encode())
+    assert refused[0] == refused[1]
+
+
+def test_only_the_owner_switches_row_level_security_on(filled: str) -> None:
+    with login(filled, *EVERY_ROLE) as name, session_of(filled, name) as conn:
+        with pytest.raises(InsufficientPrivilege, match="must be owner"):
+            conn.execute("select scheduler.isolate_apps()")
+        with login(filled, "scheduler_reader") as other:
+            conn.execute("select scheduler.restrict_role(%s, '{mine}')", [other])  # an admin may, and it is switched on
+            assert column(conn, "select c.relrowsecurity from pg_class c where c.oid = 'scheduler.run'::regclass") == [
+                True
+            ]
+
+
 def test_a_role_that_no_restriction_would_hold_is_refused(filled: str, db: psycopg.Connection) -> None:
     for role, words in ((one(db, "select current_user"), "would not be held"), ("nobody_at_all", "there is no role")):
         with pytest.raises(psycopg.Error, match=words):
@@ -310,6 +340,7 @@ class Fuzzer:
             f"insert into scheduler.{table} select {theirs} from scheduler.{table} t",
             f"insert into scheduler.{table} ({columns}) select {columns} from scheduler.{table} on conflict do nothing",
             "insert into scheduler.run (app, executor, unique_key) values ('theirs', 'x', 'key 1')",
+            "insert into scheduler.run (app, executor) values ('mine', 'x') returning *",
             """
             insert into scheduler.job (app, name, executor) values ('theirs', 'nightly', 'y')
             on conflict (app, name) do update set executor = 'y'
@@ -335,6 +366,7 @@ def test_no_statement_reaches_a_row_of_another_app(tenant: Tenant, db: psycopg.C
     before = all_of(db, THEIRS)
     fuzzer = Fuzzer(db, seed)
     done: dict[str, int] = {}
+    called: set[str] = set()
     tenant.conn.execute("set lock_timeout = '1s'")
     for _ in range(STEPS):
         statement = fuzzer.statement()
@@ -354,6 +386,9 @@ def test_no_statement_reaches_a_row_of_another_app(tenant: Tenant, db: psycopg.C
         assert THEIRS not in [row[nr] for row in found for nr in apps], statement
         kind = statement.split()[0]
         done[kind] = done.get(kind, 0) + 1
+        called |= set(re.findall(r"from scheduler\.(\w+)\(", statement))
     after = all_of(db, THEIRS)
     assert {name: after[name] for name in after if after[name] != before[name]} == {}
+    # Something was done, and not only refused.
     assert all(done.get(kind, 0) >= 5 for kind in ("select", "insert", "update", "delete")), done
+    assert len(called) > len(fuzzer.functions) / 2, called
