@@ -30,6 +30,7 @@ REFUSED = tuple(
         "168.63.129.16/32",  # Azure's own services, under an address of the internet
         "2001::/23",  # Teredo and its neighbours: IPv4 inside
         "2002::/16",  # 6to4: IPv4 inside
+        "3fff::/20",  # documentation, which Python knows since 3.13
         "5f00::/16",
         "fec0::/10",  # site-local
     )

@@ -211,6 +211,11 @@ def _text(answer: aiohttp.ClientResponse, body: bytearray) -> str:
 def _reason(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.TooManyRedirects):
         return f"more than {REDIRECTS} redirects"
+    # The texts of these two have the whole URL in them, with its password and its query.
+    if isinstance(error, aiohttp.RedirectClientError):
+        return f"redirected to {_shown(str(error.args[0]))}, which is no URL to follow"
+    if isinstance(error, aiohttp.InvalidURL):
+        return f"bad URL: the host {error.description or 'cannot be read'}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.os_error) if isinstance(error.os_error, PermissionError) else str(error)
     return shorten(" ".join(f"{type(error).__name__}: {error}".split()), 2 * SHOWN)
