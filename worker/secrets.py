@@ -208,13 +208,13 @@ def _read(path: Path, name: str) -> str | None:
 
 
 def _forms(values: Iterable[str]) -> set[str]:
-    """The values as they may be seen: as they are, in a URL, inside JSON, and each longer line of several."""
+    """The values as they may be seen: as they are, in a URL, inside JSON or Python, and each longer line of several."""
     forms: set[str] = set()
     for value in values:
         lines = [line.strip() for line in value.splitlines()]
         for one in [value, *(line for line in lines if len(line) >= LINE)]:
             forms |= {one, quote(one, safe=""), quote(one), json.dumps(one)[1:-1]}
-            forms.add(json.dumps(one, ensure_ascii=False)[1:-1])
+            forms |= {json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1]}
     return forms
 
 

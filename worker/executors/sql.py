@@ -43,10 +43,10 @@ READS = re.compile(
 AS_TEXT = ("numeric", "date", "time", "timetz", "interval", "uuid", "bytea", "inet", "cidr", "money", "oid")
 
 ENDED_ITSELF = (
-    "the statement ended its transaction by itself, which was not undone: leave out commit and rollback, or say "
-    '"transaction": false'
+    "the statement ended its transaction by itself, which was not undone: leave out commit and rollback, "
+    'or say "transaction": false'
 )
-# One round trip. Behind a pooler nothing is set but for the transaction.
+# One round trip. Behind a pooler it holds for one transaction, elsewhere for the session, whatever a statement ends.
 ANNOUNCED: LiteralString = """
     select s.login, s.is_pooled,
         exists (
@@ -55,16 +55,13 @@ ANNOUNCED: LiteralString = """
             where n.nspname = 'scheduler' and c.relname = 'lease'
                 and pg_catalog.pg_has_role(s.login, c.relowner, 'member')
         ) as owns,
-        case when s.is_set then pg_catalog.set_config('scheduler.run_id', %(run_id)s, %(local)s) end as run_id,
-        case when s.is_set then pg_catalog.set_config('scheduler.attempt', %(attempt)s, %(local)s) end as attempt,
-        case when s.is_set then pg_catalog.set_config('scheduler.scheduled_at', %(instant)s, %(local)s) end as instant,
-        case when s.is_set then pg_catalog.set_config('scheduler.fence', %(fence)s, %(local)s) end as fence,
-        case when s.is_set then pg_catalog.set_config('statement_timeout', %(timeout)s, %(local)s) end as timeout,
-        case when s.is_set then pg_catalog.set_config('datestyle', 'ISO', %(local)s) end as datestyle
-    from (
-        select session_user as login, pg_catalog.pg_backend_pid() <> %(pid)s::int as is_pooled,
-            %(local)s::boolean or pg_catalog.pg_backend_pid() = %(pid)s::int as is_set
-    ) s
+        pg_catalog.set_config('scheduler.run_id', %(run_id)s, s.is_pooled) as run_id,
+        pg_catalog.set_config('scheduler.attempt', %(attempt)s, s.is_pooled) as attempt,
+        pg_catalog.set_config('scheduler.scheduled_at', %(instant)s, s.is_pooled) as instant,
+        pg_catalog.set_config('scheduler.fence', %(fence)s, s.is_pooled) as fence,
+        pg_catalog.set_config('statement_timeout', %(timeout)s, s.is_pooled) as timeout,
+        pg_catalog.set_config('datestyle', 'ISO', s.is_pooled) as datestyle
+    from (select session_user as login, pg_catalog.pg_backend_pid() <> %(pid)s::int as is_pooled) s
 """
 TIDY: tuple[LiteralString, ...] = (
     "close all",
@@ -95,8 +92,10 @@ class SqlExecutor:
         except psycopg.Error as error:
             raise ExecutionFailed(f"cannot connect to dsn {call.spec['dsn']!r}: {_reason(error)}") from error
         try:
+            is_pooled = await _announced(connection, call)
             await connection.set_autocommit(not transaction)
-            is_pooled = await _announced(connection, call, local=transaction)
+            if is_pooled and transaction:
+                await _announced(connection, call)
             try:
                 result = await _result(connection, statement, params)
                 if transaction and connection.info.transaction_status != TransactionStatus.INTRANS:
@@ -177,8 +176,8 @@ async def _connected(call: Call) -> Connection:
     return connection
 
 
-async def _announced(connection: Connection, call: Call, *, local: bool) -> bool:
-    """Say which run it is; whether it leads through a pooler, where only the transaction is ours.
+async def _announced(connection: Connection, call: Call) -> bool:
+    """Say which run it is; whether it leads through a pooler, where only a transaction is ours, and is told in it.
 
     ExecutionFailed for a login that the scheduler's own tables are open to, whatever the statement says: `set role` and
     `reset role` make one of the other.
@@ -191,7 +190,6 @@ async def _announced(connection: Connection, call: Call, *, local: bool) -> bool
             "instant": call.instant(),
             "fence": str(call.fence),
             "timeout": str(min(math.ceil((call.timeout + BACKSTOP) * 1000), 2**31 - 1)),
-            "local": local,
             "pid": connection.info.backend_pid,
         },
     )
