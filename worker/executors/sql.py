@@ -165,6 +165,7 @@ async def _connected(call: Call) -> Connection:
         raise ExecutionFailed(f"dsn {call.spec['dsn']!r} is not a connection string PostgreSQL understands") from None
     connection: Connection = await psycopg.AsyncConnection.connect(
         conninfo,
+        autocommit=True,  # until it is told which run it is: that must not be undone by a rollback
         row_factory=dict_row,
         application_name=f"walclock run {call.run_id}",
         connect_timeout=CONNECT_TIMEOUT,
