@@ -296,16 +296,16 @@ def test_a_backend_of_a_pooler_is_left_as_it_was(
     monkeypatch.setenv(
         "SCHEDULER_SQL_DSN_SHOP", make_conninfo(one_backend, dbname=conninfo_to_dict(empty_dsn)["dbname"])
     )
-    state = STATE.replace(
-        "select current_setting", "select pg_backend_pid(), session_user, current_user, current_setting", 1
-    )
+    state = STATE.replace("select current_setting", "select session_user, current_user, current_setting", 1)
+    backend = "select pg_backend_pid() as pid"
 
     async def two_runs() -> None:
-        clean = await run(state)
+        clean, before = await run(state), await run(backend)
         if "1 / 0" in left:
-            assert "division by zero" in await refusal(left)
+            assert "division by zero" in await refusal(left)  # and the pooler ends the backend
         else:
             await run(left)
+            assert await run(backend) == before
         assert await run(state) == clean
 
     asyncio.run(two_runs())

@@ -96,15 +96,9 @@ class SqlExecutor:
             await connection.set_autocommit(not transaction)
             if is_pooled and transaction:
                 await _announced(connection, call)
-            try:
-                result = await _result(connection, statement, params)
-                if transaction and connection.info.transaction_status != TransactionStatus.INTRANS:
-                    raise ExecutionFailed(ENDED_ITSELF, final=True)
-            except psycopg.Error:
-                if is_pooled and connection.info.transaction_status == TransactionStatus.INERROR:
-                    await connection.execute("rollback and chain")  # the same backend for what follows
-                    await _tidied(connection)
-                raise
+            result = await _result(connection, statement, params)
+            if transaction and connection.info.transaction_status != TransactionStatus.INTRANS:
+                raise ExecutionFailed(ENDED_ITSELF, final=True)
             if is_pooled and transaction:
                 await _tidied(connection)
             await connection.commit()
@@ -206,7 +200,10 @@ async def _announced(connection: Connection, call: Call) -> bool:
 
 
 async def _tidied(connection: Connection) -> None:
-    """Leave nothing to whoever gets this backend of the pooler next. DISCARD ALL cannot be in a transaction."""
+    """Leave nothing to whoever gets this backend of the pooler next. DISCARD ALL cannot be in a transaction.
+
+    After a failure nothing is to be done: the pooler ends a backend whose client goes away in a transaction.
+    """
     for statement in TIDY:
         await connection.execute(statement)
 
