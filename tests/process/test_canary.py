@@ -196,12 +196,12 @@ def test_names_that_a_shell_would_act_on_are_names(dsn: str, db: psycopg.Connect
             continue  # a rule of the table: a NUL, an empty name, one that is too long
         wanted[run] = payload
     assert len(wanted) > 200
-    process = Scheduler(dsn, **QUICK).start(
-        "run", "--executors", "shell", stdout=(tmp_path / "log").open("w"), stderr=(tmp_path / "log").open("a")
-    )
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = Scheduler(dsn, **QUICK).start("run", "--executors", "shell", stdout=file, stderr=file)
     try:
         left = "select count(*) from scheduler.runs where finished_at is null"
-        wait_until(lambda: db.execute(left).fetchone() == (0,), 60, (tmp_path / "log").read_text)
+        wait_until(lambda: db.execute(left).fetchone() == (0,), 60, log.read_text)
     finally:
         process.terminate()
         process.wait(60)

@@ -54,7 +54,8 @@ class Net:
         hosts = [name] if known is None else known()
         found = []
         for one in hosts:  # numbers in all the forms that the C library reads, and never a question to anybody
-            found += _getaddrinfo(one, port, *about[:3], flags=socket.AI_NUMERICHOST)
+            family, kind, protocol = about[:3]
+            found += _getaddrinfo(one, port, family, kind, protocol, socket.AI_NUMERICHOST)
         return found
 
     def connect(self, sock: socket.socket, address: Any) -> None:
