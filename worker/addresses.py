@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Sequence
 
 from scheduler.errors import ConfigError
@@ -26,24 +27,51 @@ REFUSED = tuple(
         "::/96",  # IPv4-compatible: 127.0.0.1 inside
         "64:ff9b:1::/48",  # local NAT64: what is behind it is not known
         "100::/64",
+        "168.63.129.16/32",  # Azure's own services, under an address of the internet
         "2001::/23",  # Teredo and its neighbours: IPv4 inside
         "2002::/16",  # 6to4: IPv4 inside
+        "3fff::/20",  # documentation, which Python knows since 3.13
         "5f00::/16",
         "fec0::/10",  # site-local
     )
 )
+# What hands out a machine's credentials. A network or a name in the allow list does not open these, since whoever wrote
+# 169.254.0.0/16 or a name that somebody else resolves did not mean them: only the address itself, written out, does.
+METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        (
+            "169.254.169.254",  # AWS, Azure, Google, DigitalOcean, OpenStack, …
+            "169.254.170.2",  # AWS: tasks of ECS
+            "169.254.170.23",  # AWS: pods of EKS
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",  # Google
+            "100.100.100.200",  # Alibaba
+            "168.63.129.16",  # Azure
+            "192.0.0.192",  # Oracle
+        ),
+    )
+)
+RESOLVED = 60.0  # seconds that what a name stands for counts: a connection is tried for 30
 
 
 def internal(address: Address) -> bool:
     """True unless the address is one that anybody on the internet could reach."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return internal(address.ipv4_mapped)
-        if address in NAT64:
-            return internal(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    address = _inner(address)
     if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
         return True
     return any(address.version == network.version and address in network for network in REFUSED)
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one of the two plain translations carries."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 class Allowed:
@@ -55,22 +83,27 @@ class Allowed:
     def __init__(self, entries: Sequence[str]) -> None:
         self._networks: list[tuple[Network, int | None]] = []
         self._names: set[tuple[str, int | None]] = set()
-        self._resolved: set[tuple[Address, int]] = set()
+        self._resolved: dict[tuple[Address, int], float] = {}  # until when, on the monotonic clock
         for entry in entries:
             self._add(entry.strip())
 
     def resolved(self, name: str, port: int, address: Address) -> None:
         """Told by the resolver what a name stands for now."""
-        if not self._names.isdisjoint({(name.lower(), port), (name.lower(), None)}):
-            self._resolved.add((address, port))
+        name = name.lower().rstrip(".")
+        if not self._names.isdisjoint({(name, port), (name, None)}):
+            now = time.monotonic()
+            self._resolved = {key: until for key, until in self._resolved.items() if until > now}
+            self._resolved[_inner(address), port] = now + RESOLVED
 
     def permits(self, address: Address, port: int) -> bool:
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if (address, port) in self._resolved:
+        address = _inner(address)
+        if address not in METADATA and self._resolved.get((address, port), 0.0) > time.monotonic():
             return True
         return any(
-            address.version == network.version and address in network and opened in (None, port)
+            address.version == network.version
+            and address in network
+            and opened in (None, port)
+            and (address not in METADATA or network.num_addresses == 1)
             for network, opened in self._networks
         )
 
@@ -87,4 +120,4 @@ class Allowed:
             try:
                 self._networks.append((ipaddress.ip_network(name.strip("[]")), opened))
             except ValueError:
-                self._names.add((name.lower(), opened))
+                self._names.add((name.lower().rstrip("."), opened))

@@ -132,6 +132,7 @@ def main() -> None:
     # Handlers and not SIG_IGN, which commands would inherit.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
+    os.umask(os.umask(0o077) | 0o002)  # a worker that was started with umask 0 gives nobody files that all can write
     control = socket.socket(fileno=os.dup(0))
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)

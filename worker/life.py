@@ -70,12 +70,12 @@ class Life:
         self._journal = Journal(clock)
         self._runner = Runner(executors, clock, self._journal)
         self._reporter = Reporter(reports, number, self._journal, self._freed)
-        self._lifeline = Lifeline(dsn, settings, clock, number, since=since, asked=self._asked, lost=self._lose)
+        self.lifeline = Lifeline(dsn, settings, clock, number, since=since, asked=self._asked, lost=self._lose)
         self.dispatcher = Dispatcher(
             concurrency=concurrency,
             queues={queue: own for queue, own in (queues or {}).items() if own is not None},
             clock=clock,
-            is_alive=lambda: self._lifeline.is_alive,
+            is_alive=lambda: self.lifeline.is_alive,
             runner=self._runner,
             begin=self._begin_soon,
             ended=self._reporter.add,
@@ -91,7 +91,7 @@ class Life:
             executors=list(executors),
             concurrency=concurrency,
             listener=listener,
-            is_alive=lambda: self._lifeline.is_alive,
+            is_alive=lambda: self.lifeline.is_alive,
             lost=self._lose,
         )
         # The claimer bounds its own steps; this is for what it cannot bound, the opening of a connection.
@@ -106,7 +106,7 @@ class Life:
             number,
             apps=apps,
             queues=list(queues) if queues else None,
-            is_alive=lambda: self._lifeline.is_alive,
+            is_alive=lambda: self.lifeline.is_alive,
             lost=self._lose,
             wake=self._tick_soon,
         )
@@ -125,7 +125,7 @@ class Life:
 
     async def run(self, stopping: asyncio.Event, forced: asyncio.Event) -> None:
         """Until the worker is to stop and has drained, or this life is over because its leases are."""
-        self._lifeline.start()
+        self.lifeline.start()
         claiming = asyncio.create_task(self.claiming.run())
         reporting = asyncio.create_task(self._reporter.run())
         ticking = asyncio.create_task(self.ticking.run())
@@ -145,7 +145,7 @@ class Life:
                 await asyncio.wait([reporting], timeout=LAST_WORDS)
             await self._hang_up(claiming, reporting, ticking, *self._begins)
             await self._leave()
-            await self._lifeline.close()
+            await self.lifeline.close()
             confirming.cancel()
 
     async def _unless_lost(self, what: Coroutine[Any, Any, Any]) -> None:
@@ -161,7 +161,7 @@ class Life:
         """Apart from everything that waits for the database: the process is ended when this comes too late."""
         await self._lost.wait()
         await self._all_drained()
-        self._lifeline.has_stopped()
+        self.lifeline.has_stopped()
 
     async def _hang_up(self, *tasks: asyncio.Task[None]) -> None:
         """End what waits for the database, which may be a black hole."""

@@ -39,6 +39,7 @@ from worker import store
 log = logging.getLogger(__name__)
 
 LOOK = 0.05  # seconds between two looks at the time that is left
+MANNERS = 0.02  # seconds between two heartbeats, however many notifications ask for one
 EXIT_STALLED = 70  # EX_SOFTWARE
 
 
@@ -73,6 +74,8 @@ class Lifeline:
         self._limit = settings.dead_after - settings.heartbeat
         self._last = since
         self._is_lost = False
+        self._wanted = asyncio.Event()
+        self._thread_loop: asyncio.AbstractEventLoop | None = None  # of the thread
         self._stopped = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"heartbeat {worker}", daemon=True)
@@ -87,6 +90,15 @@ class Lifeline:
     async def close(self) -> None:
         self._closed.set()
         await asyncio.to_thread(self._thread.join)
+
+    def look(self) -> None:
+        """A notification said that a cancellation is asked for: ask the database with a heartbeat, and soon.
+
+        It is not believed. PostgreSQL lets every login of a database notify on any channel.
+        """
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            if self._thread_loop is not None:
+                self._thread_loop.call_soon_threadsafe(self._wanted.set)
 
     @property
     def is_alive(self) -> bool:
@@ -107,6 +119,7 @@ class Lifeline:
                 self._insist()
 
     async def _beat_and_watch(self) -> None:
+        self._thread_loop = asyncio.get_running_loop()
         beats = asyncio.create_task(self._beat())
         while not self._closed.is_set() and not self._is_lost:
             await asyncio.sleep(LOOK)
@@ -152,7 +165,15 @@ class Lifeline:
             backoff.reset()
             if cancels:
                 self._tell(partial(self._asked, cancels))
-            await asyncio.sleep(max(0.0, self._settings.heartbeat - (boottime() - sent)))
+            await self._pause(self._settings.heartbeat - (boottime() - sent))
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the next heartbeat, or until one is wanted."""
+        await asyncio.sleep(min(MANNERS, max(0.0, seconds)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds - MANNERS)):
+                await self._wanted.wait()
+        self._wanted.clear()
 
     def _let_go(self) -> None:
         if self._is_lost:

@@ -22,6 +22,9 @@ from typing import Any, BinaryIO
 
 STARTS_AT_ONCE = 64  # answers awaited from the guard: the socket takes some 250 records before a send would block
 LOOK_AGAIN = 0.02  # seconds between looks at a group that was told to end
+# What an interpreter needs to start and to read names of files as the worker does. The guard outlives the worker by a
+# moment and starts other people's programs, so it holds no password.
+GUARD_ENV = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR")
 UNKILLABLE = 5.0  # seconds after KILL: what is still there is stuck in the kernel, and the guard keeps it in mind
 
 
@@ -136,7 +139,10 @@ class Processes:
         program = str(Path(__file__).with_name("guard.py"))
         with theirs:
             self._guard = subprocess.Popen(  # noqa: S603  our own file, our own interpreter
-                [sys.executable, "-I", "-S", program], stdin=theirs.fileno(), start_new_session=True
+                [sys.executable, "-I", "-S", program],
+                stdin=theirs.fileno(),
+                env={name: os.environ[name] for name in GUARD_ENV if name in os.environ},
+                start_new_session=True,
             )
         asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
         self._control = ours

@@ -12,6 +12,7 @@ from worker.journal import Journal
 from worker.lease import Held
 from worker.outcome import Cancelled, Crashed, ExecutionFailed, Failed, Outcome, Succeeded, classify, shorten, storable
 from worker.registry import REGISTRY, Task
+from worker.secrets import MARK, Hidden
 from worker.store import Report
 
 TIMEOUT = 3600.0  # seconds, where neither the run nor its task says
@@ -36,12 +37,22 @@ class Runner:
     async def run(self, held: Held) -> Report | None:
         """Execute one attempt; never raises. None: it was given up on purpose, and nothing is to be reported."""
         outcome: Outcome | None
+        hidden: Hidden | None = None
         try:
-            outcome = Succeeded(await self._executor(held).execute(self._call(held)))
+            executor, call = self._executor(held), self._call(held)
+            if MARK in held.row.spec:
+                hidden = Hidden()
+                call = hidden.filled(call, getattr(executor, "secret_places", None))
+            outcome = Succeeded(await executor.execute(call))
         except BaseException as error:  # noqa: BLE001  whatever user code raises, the run has to end
             outcome = classify(error) if held.ending is None else self._broken_off(held)
+        if hidden is not None:
+            hidden.close()
         self._journal.close(held.row.id)
-        return None if outcome is None else self._report(held, outcome)
+        if outcome is None:
+            return None
+        report = self._report(held, outcome)
+        return report if hidden is None else hidden.report(report)
 
     def max_attempts(self, held: Held) -> int:
         """How often the run may be tried in all."""

@@ -158,9 +158,8 @@ class Worker:
         if self._life is None:
             return
         if channel == "scheduler_cancel":
-            worker, _, run = payload.partition(" ")
-            if worker == str(self._life.number) and run.isdigit():
-                self._life.dispatcher.cancel(int(run))
+            if payload.partition(" ")[0] == str(self._life.number):
+                self._life.lifeline.look()
             return
         if channel == "scheduler_pulse":
             self._life.ticker.hint(payload)

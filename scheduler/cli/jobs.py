@@ -100,9 +100,11 @@ def add(*, app: str, executor: str, spec: dict[str, Any], replace: bool, **optio
 @show.with_limit
 @show.with_json
 def list_jobs(app: str | None, after: tuple[str, str], limit: int, as_json: bool) -> None:
-    """List the jobs, when each is due next, and how its last run ended."""
+    """List the jobs, when each is due next, and how its last run ended. Without their specs, which `job show` has."""
     rows = [foresight.foreseen(row) for row in ask(lambda conn: watch.jobs(conn, app=app, after=after, limit=limit))]
     if as_json:
+        for row in rows:
+            del row["spec"]  # it may hold what is not everybody's business; `job show` has it
         show.document({"jobs": rows})
         return
     show.table(

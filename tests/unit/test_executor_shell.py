@@ -54,20 +54,22 @@ async def test_a_string_goes_to_the_shell_of_the_run_then_the_workers(monkeypatc
     assert (await run({"command": "echo $0"}))["stdout"] == "/bin/sh\n"
 
 
-async def test_a_command_knows_its_run_and_none_of_the_database_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SCHEDULER_DSN", "DATABASE_URL", "PGPASSWORD", "SCHEDULER_SQL_DSN_SHOP"):
+async def test_a_command_knows_its_run_and_nothing_of_the_worker_that_was_not_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SCHEDULER_DSN", "DATABASE_URL", "PGPASSWORD", "SCHEDULER_SQL_DSN_SHOP", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "hush-hush")
-    monkeypatch.setenv("KEPT", "yes")
-    async with shell() as executor:
+    for name in ("KEPT", "LC_TIME"):
+        monkeypatch.setenv(name, "yes")
+    async with shell(shell_env=["KEPT"]) as executor:
         spec = {"command": ["env"], "environment": {"MINE": "1", "SCHEDULER_FENCE": "999"}}
         at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         result = await executor.execute(call(spec, scheduled=at.timestamp()))
         unscheduled = await executor.execute(call({"command": "echo $SCHEDULER_SCHEDULED_AT"}))
     environment = dict(line.split("=", 1) for line in result["stdout"].splitlines() if "=" in line)
     assert "hush-hush" not in result["stdout"]
-    assert (environment["KEPT"], environment["MINE"]) == ("yes", "1")
-    ours = {name: value for name, value in environment.items() if name.startswith("SCHEDULER_")}
-    assert {name: value for name, value in ours.items() if "TEST" not in name and "DATA_DIR" not in name} == {
+    assert (environment["KEPT"], environment["LC_TIME"], environment["MINE"]) == ("yes", "yes", "1")
+    assert {name: value for name, value in environment.items() if name.startswith("SCHEDULER_")} == {
         "SCHEDULER_RUN_ID": "7",
         "SCHEDULER_ATTEMPT": "2",
         "SCHEDULER_FENCE": "42",

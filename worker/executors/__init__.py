@@ -23,6 +23,8 @@ GROUP = "walclock.executors"
 
 
 class Executor(Protocol):
+    """One that has `secret_places`, a tuple of keys, takes `${secret:NAME}` only there; see worker/secrets.py."""
+
     async def execute(self, call: Call) -> Any:
         """The JSON result, or an exception. When cancelled (timeout, cancel) it ends what it started and re-raises."""
 
@@ -40,9 +42,9 @@ class Settings:
     grace: float = 5.0  # between TERM and KILL
     output_limit: int = 1024 * 1024  # of a command's stdout and stderr together
     # internal addresses that may be called: CIDR, host or host:port, separated by commas or spaces in the variable
-    http_allow: Sequence[str] = field(
-        default_factory=lambda: os.environ.get("SCHEDULER_HTTP_ALLOW", "").replace(",", " ").split()
-    )
+    http_allow: Sequence[str] = field(default_factory=lambda: _words("SCHEDULER_HTTP_ALLOW"))
+    # variables of the worker that commands get besides the usual ones: names or patterns such as APP_*
+    shell_env: Sequence[str] = field(default_factory=lambda: _words("SCHEDULER_SHELL_ENV"))
     processes: Processes = field(default_factory=Processes)  # shared, so that a worker needs a single guard
 
 
@@ -57,6 +59,10 @@ def load(names: Sequence[str], **settings: Any) -> dict[str, Executor]:
         raise ConfigError(f"unknown executor {strangers[0]!r}: there is {listed}")
     told = Settings(**settings)
     return {name: _made(known[name], told) for name in names}
+
+
+def _words(variable: str) -> list[str]:
+    return os.environ.get(variable, "").replace(",", " ").split()
 
 
 def _made(point: EntryPoint, settings: Settings) -> Executor:

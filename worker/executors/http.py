@@ -1,7 +1,8 @@
 """HTTP requests: `{"url", "method", "headers", "body" or "json", "expect_status"}`.
 
 The method is GET, or POST when there is a body. The result is `{status, headers, body}`; any 2xx succeeds, or what
-`expect_status` (a number or several) says. Up to five redirects are followed, without credentials to another origin.
+`expect_status` (a number or several) says. Up to five redirects are followed; to another origin only without the spec's
+headers, any of which may be a credential.
 
 Internal addresses are refused where the socket is made, after names were resolved and for every redirect anew: a
 check of the URL, or of an earlier answer of the resolver, is one that a second answer gets around.
@@ -25,6 +26,7 @@ from worker.outcome import shorten
 try:
     import aiohttp
     from aiohttp.abc import AbstractResolver, ResolveResult
+    from yarl import URL
 except ImportError:
     raise MissingExtraError("the http executor", "http") from None
 
@@ -32,6 +34,7 @@ BODY_LIMIT = 64 * 1024  # bytes of the answer that are kept
 HEADER_LIMIT = 4096  # bytes of one header of the answer
 REDIRECTS = 5
 CONNECT_TIMEOUT = 30.0  # seconds
+FOLLOWS = frozenset({"accept", "accept-language", "content-type", "user-agent"})  # headers that are no credential
 SHOWN = 200  # bytes of a value in an error text
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 calls it
 Request = dict[str, Any]
@@ -51,7 +54,11 @@ class HttpExecutor:
         shown = f"{request['method']} {_shown(request['url'])}"
         try:
             async with self._opened().request(
-                **request, timeout=timeout, allow_redirects=follow, max_redirects=REDIRECTS + 1
+                **request,
+                timeout=timeout,
+                allow_redirects=follow,
+                max_redirects=REDIRECTS + 1,
+                trace_request_ctx=call.spec.get("headers") or {},
             ) as answer:
                 result = await _result(answer)
         except aiohttp.ClientError as error:
@@ -76,9 +83,11 @@ class HttpExecutor:
                 use_dns_cache=False,
                 socket_factory=self._socket,
             )
+            tracing = aiohttp.TraceConfig()
+            tracing.on_request_redirect.append(_redirected)
             # No cookies: what one run was given must not be sent by another. No proxies and no .netrc from outside.
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[tracing]
             )
         return self._session
 
@@ -89,6 +98,19 @@ class HttpExecutor:
             where = f"{address} port {target[1]}"
             raise PermissionError(f"{where} is an internal address, refused unless SCHEDULER_HTTP_ALLOW has it")
         return socket.socket(family, kind, protocol)
+
+
+async def _redirected(_: aiohttp.ClientSession, context: Any, about: aiohttp.TraceRequestRedirectParams) -> None:
+    """Take the spec's headers off a request that is sent on to another origin: of its own aiohttp takes only three."""
+    target = about.response.headers.get("Location") or about.response.headers.get("URI") or ""
+    try:
+        is_same = about.url.join(URL(target)).origin() == about.url.origin()
+    except ValueError:  # aiohttp is about to refuse it
+        is_same = False
+    if not is_same:
+        for name in context.trace_request_ctx:
+            if name.lower() not in FOLLOWS:
+                about.headers.popall(name, None)
 
 
 class _Resolver(AbstractResolver):
@@ -118,7 +140,8 @@ def _request(call: Call) -> Request:
     if "body" in spec and "json" in spec:
         raise ExecutionFailed('bad spec: "body" or "json", not both', final=True)
     if not isinstance(spec.get("body", ""), str):
-        raise _bad('"body" must be a string ("json" takes anything)', spec["body"])
+        kind = type(spec["body"]).__name__  # what it holds may be a secret
+        raise ExecutionFailed(f'bad spec: "body" must be a string ("json" takes anything), not {kind}', final=True)
     method = spec.get("method") or ("POST" if "body" in spec or "json" in spec else "GET")
     if not isinstance(method, str) or not method.isalpha() or not method.isascii():
         raise _bad('"method" must be the name of an HTTP method', method)
@@ -133,7 +156,8 @@ def _request(call: Call) -> Request:
 def _headers(call: Call, given: Any) -> dict[str, str]:
     """The spec's, except that it cannot claim another fence; a trace that it continues is its own."""
     if not isinstance(given, dict):
-        raise _bad('"headers" must be an object of strings', given)
+        kind = type(given).__name__
+        raise ExecutionFailed(f'bad spec: "headers" must be an object of strings, not {kind}', final=True)
     for name, value in given.items():  # a value may be a secret, and is not shown
         if not NAME.fullmatch(name):
             raise _bad('"headers" must have names of letters, digits and dashes', name)
@@ -187,6 +211,11 @@ def _text(answer: aiohttp.ClientResponse, body: bytearray) -> str:
 def _reason(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.TooManyRedirects):
         return f"more than {REDIRECTS} redirects"
+    # The texts of these two have the whole URL in them, with its password and its query.
+    if isinstance(error, aiohttp.RedirectClientError):
+        return f"redirected to {_shown(str(error.args[0]))}, which is no URL to follow"
+    if isinstance(error, aiohttp.InvalidURL):
+        return f"bad URL: the host {error.description or 'cannot be read'}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.os_error) if isinstance(error.os_error, PermissionError) else str(error)
     return shorten(" ".join(f"{type(error).__name__}: {error}".split()), 2 * SHOWN)

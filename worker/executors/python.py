@@ -22,6 +22,8 @@ from worker.threads import Threads
 
 
 class PythonExecutor:
+    secret_places = ("args",)
+
     def __init__(self, settings: Settings) -> None:
         self._threads = Threads(settings.threads)
         self._children = Children(settings.processes, settings.modules, settings.children, settings.grace)

@@ -1,8 +1,9 @@
 """Commands: `{"command": string or array, "environment": {}, "cwd", "stdin"}`.
 
-An array is exec'd, a string goes to `$SHELL -c`. The command gets the worker's environment without its database
-secrets, then the spec's, then the four SCHEDULER_ variables. The result is `{stdout, stderr, exit_code}`; a non-zero
-exit fails and keeps it. 128 + n is the exit code of a command ended by signal n, as a shell would say it.
+An array is exec'd, a string goes to `$SHELL -c`. The command gets a clean environment: of the worker's what PASSED
+names and what SCHEDULER_SHELL_ENV adds, then the spec's, then the four SCHEDULER_ variables. The result is
+`{stdout, stderr, exit_code}`; a non-zero exit fails and keeps it. 128 + n is the exit code of a command ended by signal
+n, as a shell would say it.
 
 Output is read for as long as the command runs, so it never blocks on a full pipe, but only the head and the tail are
 kept. What a command leaves running in the background is left alone when it ends by itself, but is waited for no
@@ -17,8 +18,9 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from worker.context import Call
@@ -28,8 +30,11 @@ from worker.processes import Process, ending, scratch
 
 DRAIN = 1.0  # seconds for the rest of the output, when something in the background keeps it open
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit codes, as a shell would give them
-SECRETS = ("PG", "SCHEDULER_SQL_DSN_")  # prefixes of names a command does not inherit
-SECRET_NAMES = frozenset({"SCHEDULER_DSN", "DATABASE_URL"})
+# What a command inherits: who it is, where programs are, and how to speak. Not what services are told besides, such as
+# AWS_SECRET_ACCESS_KEY, a proxy's password or somebody's token: nobody can list all names that hold a secret.
+PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR")
+# The ways into databases, and the secrets of other runs: only their whole names in SCHEDULER_SHELL_ENV pass these.
+GUARDED = ("SCHEDULER_*", "DATABASE_URL", "PG*")
 TAIL = 200  # characters of stderr in the error text
 
 
@@ -42,14 +47,17 @@ class Command:
 
 
 class ShellExecutor:
+    secret_places = ("environment", "stdin")  # everybody sees a command line in `ps`
+
     def __init__(self, settings: Settings) -> None:
         self._processes = settings.processes
         self._grace = settings.grace
         self._limit = settings.output_limit
+        self._inherited = inherited(os.environ, settings.shell_env)
 
     async def execute(self, call: Call) -> dict[str, Any]:
         """`{stdout, stderr, exit_code}`, with `truncated` when some was cut; ExecutionFailed unless it exits with 0."""
-        command = parsed(call)
+        command = parsed(call, self._inherited)
         stdout = _Capture(self._limit // 2, lambda text: call.log("stdout", text))
         stderr = _Capture(self._limit // 2, lambda text: call.log("stderr", text))
         try:
@@ -104,14 +112,14 @@ class ShellExecutor:
         return status
 
 
-def parsed(call: Call) -> Command:
+def parsed(call: Call, inherited: Mapping[str, str]) -> Command:
     """The command of a spec with its whole environment; ExecutionFailed, not to be retried, when it makes none."""
     spec = call.spec
     added = _environment(spec.get("environment"))
-    environment = {**inherited(os.environ), **added, **_about(call)}
+    environment = {**inherited, **added, **_about(call)}
     command = spec.get("command")
     if isinstance(command, str) and command.strip():
-        shell = added.get("SHELL") or os.environ.get("SHELL") or "/bin/sh"
+        shell = environment.get("SHELL") or "/bin/sh"
         argv = [shell, "-c", command]
     elif isinstance(command, list) and command and command[0] and all(isinstance(word, str) for word in command):
         argv = command
@@ -122,11 +130,19 @@ def parsed(call: Call) -> Command:
     return Command(argv, environment, _text(spec, "cwd") or None, _text(spec, "stdin", nul=True))
 
 
-def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """The worker's environment without the ways into its databases."""
-    return {
-        name: value for name, value in environment.items() if name not in SECRET_NAMES and not name.startswith(SECRETS)
-    }
+def inherited(environment: Mapping[str, str], more: Sequence[str] = ()) -> dict[str, str]:
+    """What of the worker's environment a command gets. `more`: names, or patterns such as `APP_*`, that pass too."""
+    return {name: value for name, value in environment.items() if _passes(name, more)}
+
+
+def _passes(name: str, more: Sequence[str]) -> bool:
+    if name in more or _like(name, PASSED):
+        return True
+    return _like(name, more) and not _like(name, GUARDED)
+
+
+def _like(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _about(call: Call) -> dict[str, str]:
@@ -142,20 +158,28 @@ def _environment(given: Any) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise _bad('"environment" must be an object of strings', given)
+        raise _kind('"environment" must be an object of strings', given)
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise _bad(f'"environment": {name!r} must be a string', value)
+            raise _kind(f'"environment": {name!r} must be a string', value)
         if not name or "=" in name or "\0" in name or "\0" in str(value):
-            raise _bad(f'"environment": {name!r} cannot be set: an empty name, "=" in it, or a NUL character', value)
+            raise ExecutionFailed(
+                f'bad spec: "environment": {shorten(repr(name), TAIL)} cannot be set (empty, or "=" or NUL in it)',
+                final=True,
+            )
     return {name: str(value) for name, value in given.items()}
 
 
 def _text(spec: Mapping[str, Any], key: str, *, nul: bool = False) -> str | None:
     value = spec.get(key)
     if value is not None and (not isinstance(value, str) or ("\0" in value and not nul)):
-        raise _bad(f'"{key}" must be a string', value)
+        raise _kind(f'"{key}" must be a string without NUL characters', value)
     return value
+
+
+def _kind(what: str, value: object) -> ExecutionFailed:
+    """Of what may be a secret only the type is told."""
+    return ExecutionFailed(f"bad spec: {what}, not {type(value).__name__}", final=True)
 
 
 def _bad(what: str, value: object) -> ExecutionFailed:

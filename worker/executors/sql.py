@@ -1,9 +1,11 @@
 """SQL: `{"dsn": name, "sql", "params"}`, on the database that SCHEDULER_SQL_DSN_<NAME> of the worker points to.
 
-Each execution has a connection and a login of its own, never the scheduler's. `params`, a list for `%s` or an object
+Each execution has a connection and a login of its own, never the scheduler's: a login that is, or may become, the owner
+of the scheduler's tables is refused. `params`, a list for `%s` or an object
 for `%(name)s`, are sent apart from the text. All happens in one transaction, in which `scheduler.run_id`,
 `scheduler.attempt`, `scheduler.scheduled_at` and `scheduler.fence` can be read with `current_setting`;
-`"transaction": false` is for what PostgreSQL refuses in one, such as `vacuum`.
+`"transaction": false` is for what PostgreSQL refuses in one, such as `vacuum`. A statement that ends the transaction by
+itself fails: what followed ran without its limits, and what came before cannot be taken back.
 The result is `{rows, rowcount}`: objects, of the last statement when there are several. Reading statements are
 streamed, so that a result of any size costs no memory; numbers that JSON would round (numeric) and dates are text.
 """
@@ -15,11 +17,12 @@ import math
 import os
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg.types.string import TextLoader
@@ -39,11 +42,45 @@ READS = re.compile(
 )
 AS_TEXT = ("numeric", "date", "time", "timetz", "interval", "uuid", "bytea", "inet", "cidr", "money", "oid")
 
+ENDED_ITSELF = (
+    "the statement ended its transaction by itself, which was not undone: leave out commit and rollback, "
+    'or say "transaction": false'
+)
+# One round trip. Behind a pooler it holds for one transaction, elsewhere for the session, whatever a statement ends.
+ANNOUNCED: LiteralString = """
+    select s.login, s.is_pooled,
+        exists (
+            select from pg_catalog.pg_class c
+            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where n.nspname = 'scheduler' and c.relname = 'lease'
+                and pg_catalog.pg_has_role(s.login, c.relowner, 'member')
+        ) as owns,
+        pg_catalog.set_config('scheduler.run_id', %(run_id)s, s.is_pooled) as run_id,
+        pg_catalog.set_config('scheduler.attempt', %(attempt)s, s.is_pooled) as attempt,
+        pg_catalog.set_config('scheduler.scheduled_at', %(instant)s, s.is_pooled) as instant,
+        pg_catalog.set_config('scheduler.fence', %(fence)s, s.is_pooled) as fence,
+        pg_catalog.set_config('statement_timeout', %(timeout)s, s.is_pooled) as timeout,
+        pg_catalog.set_config('datestyle', 'ISO', s.is_pooled) as datestyle
+    from (select session_user as login, pg_catalog.pg_backend_pid() <> %(pid)s::int as is_pooled) s
+"""
+TIDY: tuple[LiteralString, ...] = (
+    "close all",
+    "unlisten *",
+    "select pg_catalog.pg_advisory_unlock_all()",
+    "discard temp",
+    "discard sequences",
+    "deallocate all",
+    "reset session authorization",
+    "reset all",
+)
+
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
 
 
 class SqlExecutor:
+    secret_places = ("params",)  # the text of a statement is in pg_stat_activity and in the server's log
+
     def __init__(self, settings: Settings) -> None:
         """Nothing is kept between executions, so nothing of one run reaches another."""
 
@@ -55,9 +92,15 @@ class SqlExecutor:
         except psycopg.Error as error:
             raise ExecutionFailed(f"cannot connect to dsn {call.spec['dsn']!r}: {_reason(error)}") from error
         try:
+            is_pooled = await _announced(connection, call)
             await connection.set_autocommit(not transaction)
-            await _announced(connection, call, local=transaction)
+            if is_pooled and transaction:
+                await _announced(connection, call)
             result = await _result(connection, statement, params)
+            if transaction and connection.info.transaction_status != TransactionStatus.INTRANS:
+                raise ExecutionFailed(ENDED_ITSELF, final=True)
+            if is_pooled and transaction:
+                await _tidied(connection)
             await connection.commit()
         except psycopg.Error as error:
             raise ExecutionFailed(_reason(error)) from error
@@ -116,6 +159,7 @@ async def _connected(call: Call) -> Connection:
         raise ExecutionFailed(f"dsn {call.spec['dsn']!r} is not a connection string PostgreSQL understands") from None
     connection: Connection = await psycopg.AsyncConnection.connect(
         conninfo,
+        autocommit=True,  # until it is told which run it is: that must not be undone by a rollback
         row_factory=dict_row,
         application_name=f"walclock run {call.run_id}",
         connect_timeout=CONNECT_TIMEOUT,
@@ -127,17 +171,41 @@ async def _connected(call: Call) -> Connection:
     return connection
 
 
-async def _announced(connection: Connection, call: Call, *, local: bool) -> None:
-    settings = {
-        "scheduler.run_id": str(call.run_id),
-        "scheduler.attempt": str(call.attempt),
-        "scheduler.scheduled_at": call.instant(),
-        "scheduler.fence": str(call.fence),
-        "statement_timeout": str(min(math.ceil((call.timeout + BACKSTOP) * 1000), 2**31 - 1)),
-        "datestyle": "ISO",
-    }
-    for name, value in settings.items():
-        await connection.execute("select set_config(%s, %s, %s)", (name, value, local))
+async def _announced(connection: Connection, call: Call) -> bool:
+    """Say which run it is; whether it leads through a pooler, where only a transaction is ours, and is told in it.
+
+    ExecutionFailed for a login that the scheduler's own tables are open to, whatever the statement says: `set role` and
+    `reset role` make one of the other.
+    """
+    cursor = await connection.execute(
+        ANNOUNCED,
+        {
+            "run_id": str(call.run_id),
+            "attempt": str(call.attempt),
+            "instant": call.instant(),
+            "fence": str(call.fence),
+            "timeout": str(min(math.ceil((call.timeout + BACKSTOP) * 1000), 2**31 - 1)),
+            "pid": connection.info.backend_pid,
+        },
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101  a query without a table
+    if row["owns"]:
+        raise ExecutionFailed(
+            f"dsn {call.spec['dsn']!r} logs in as {row['login']!r}, who owns the scheduler's own tables: "
+            "give it a login of its own",
+            final=True,
+        )
+    return bool(row["is_pooled"])
+
+
+async def _tidied(connection: Connection) -> None:
+    """Leave nothing to whoever gets this backend of the pooler next. DISCARD ALL cannot be in a transaction.
+
+    After a failure nothing is to be done: the pooler ends a backend whose client goes away in a transaction.
+    """
+    for statement in TIDY:
+        await connection.execute(statement)
 
 
 async def _result(connection: Connection, statement: str, params: Any) -> dict[str, Any]:
