@@ -4,7 +4,8 @@ declare
     v_id bigint;
 begin
     -- Runs a job now, whatever its schedule, its pause and its overlap policy say, with an optional spec laid over the
-    -- job's (see merge_spec). Returns the run's id. The ledger of instants is not touched: this was nobody's instant.
+    -- job's (see merge_spec). Returns the run's id. The ledger of instants is not touched: this was nobody's instant. The audit keeps
+    -- who said so.
     insert into scheduler.run as r (
         app, queue, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay, job, tags,
         concurrency_key, concurrency_limit
@@ -18,6 +19,10 @@ begin
     if not found then
         raise exception 'there is no job "%" in app "%"', trigger.job, trigger.app using errcode = 'JS002';
     end if;
+    perform scheduler.record(
+        trigger.app, 'trigger', 'job ' || trigger.job, null,
+        jsonb_build_object('run', v_id) || case when trigger.spec is null then '{}' else jsonb_build_object('spec', trigger.spec) end
+    );
     return v_id;
 end
 $$;

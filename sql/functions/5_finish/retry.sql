@@ -10,7 +10,7 @@ declare
     v_id bigint;
 begin
     -- Runs a finished run once more, as a new run with all its attempts, and returns the new id: a run has one end only,
-    -- so the old one keeps its own. A pending or running run is refused with JS003, an unknown one with JS002.
+    -- so the old one keeps its own. The audit keeps who said so. A pending or running run is refused with JS003, an unknown one with JS002.
     insert into scheduler.run (
         app, queue, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay, job,
         unique_key, tags, concurrency_key, concurrency_limit
@@ -22,6 +22,9 @@ begin
     where h.app = retry.app and h.id = retry.id and h.retry_at is null
     returning run.id into v_id;
     if found then
+        perform scheduler.record(
+            retry.app, 'retry', 'run ' || retry.id, null, jsonb_build_object('run', v_id)
+        );
         return v_id;
     end if;
     if exists (select from scheduler.runs r where r.app = retry.app and r.id = retry.id) then
