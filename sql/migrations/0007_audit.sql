@@ -3,15 +3,15 @@
 -- gives it its number and hash; so only committing transactions queue for an app's chain, and each for an instant.
 
 create table scheduler.audit (
-    app      text        not null,     -- ''; what belongs to no app, like a token for all of them
+    app      text        not null,     -- '': what belongs to no app, like a token for all of them
     n        bigint      not null,     -- 1, 2, 3 … without a gap, in the order of the commits
     at       timestamptz not null,     -- of the commit; never earlier than the entry before
     role     text        not null,     -- session_user: the login, whatever SET ROLE says
     actor    text,                     -- what the session said of itself (scheduler.actor), like the API's 'token NAME'
     action   text        not null,
     object   text        not null,     -- 'job nightly', 'run 17', 'queue mail', 'app', 'token deploy'
-    before   jsonb,                    -- what changed, as it was; null: there was nothing
-    after    jsonb,
+    before   json,                     -- what changed, as it was; null: there was nothing. json keeps its text, jsonb
+    after    json,                     -- would be written anew by each version, and what is hashed must not change
     previous bytea       not null,     -- the hash of entry n - 1; of the first, 32 zero bytes
     hash     bytea       not null,     -- of audit_line()
     constraint audit_pkey primary key (app, n)
@@ -40,7 +40,7 @@ create unlogged table scheduler.audit_pending (
     actor  text    default left(nullif(current_setting('scheduler.actor', true), ''), 200),
     action text    not null,
     object text    not null,
-    before jsonb,
-    after  jsonb,
+    before json,
+    after  json,
     constraint audit_pending_pkey primary key (xact, id)
 );

@@ -20,8 +20,10 @@ begin
         raise exception 'there is no job "%" in app "%"', trigger.job, trigger.app using errcode = 'JS002';
     end if;
     perform scheduler.record(
-        trigger.app, 'trigger', 'job ' || trigger.job, null,
-        jsonb_build_object('run', v_id) || case when trigger.spec is null then '{}' else jsonb_build_object('spec', trigger.spec) end
+        trigger.app, 'trigger', 'job ' || trigger.job, null, case
+            when trigger.spec is null then json_build_object('run', v_id)
+            else json_build_object('run', v_id, 'spec', scheduler.masked(trigger.spec, gen_random_uuid()::text))
+        end
     );
     return v_id;
 end

@@ -11,9 +11,11 @@ begin
         return false;
     end if;
     perform scheduler.record(
-        cancel.app, 'cancel', 'run ' || cancel.id, jsonb_build_object('state', v_was),
-        jsonb_build_object('state', case v_was when 'pending' then 'cancelled' else 'running' end)
-            || case v_was when 'running' then '{"cancel": "asked for"}'::jsonb else '{}' end
+        cancel.app, 'cancel', 'run ' || cancel.id, json_build_object('state', v_was),
+        case v_was
+            when 'pending' then '{"state": "cancelled"}'
+            else '{"state": "running", "cancel": "asked for"}'
+        end::json
     );
     return true;
 end

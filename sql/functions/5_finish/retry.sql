@@ -22,9 +22,7 @@ begin
     where h.app = retry.app and h.id = retry.id and h.retry_at is null
     returning run.id into v_id;
     if found then
-        perform scheduler.record(
-            retry.app, 'retry', 'run ' || retry.id, null, jsonb_build_object('run', v_id)
-        );
+        perform scheduler.record(retry.app, 'retry', 'run ' || retry.id, null, json_build_object('run', v_id));
         return v_id;
     end if;
     if exists (select from scheduler.runs r where r.app = retry.app and r.id = retry.id) then

@@ -7,15 +7,15 @@ begin
     -- A row of app is a pause of the whole app; one that goes away, or under another name, ends it.
     if old.app is distinct from new.app then
         if old.paused_at is not null then
-            perform scheduler.record(old.app, 'resume', 'app', jsonb_build_object('paused_at', old.paused_at), '{"paused_at": null}');
+            perform scheduler.record(old.app, 'resume', 'app', json_build_object('paused_at', old.paused_at), '{"paused_at": null}');
         end if;
         if new.paused_at is not null then
-            perform scheduler.record(new.app, 'pause', 'app', '{"paused_at": null}', jsonb_build_object('paused_at', new.paused_at));
+            perform scheduler.record(new.app, 'pause', 'app', '{"paused_at": null}', json_build_object('paused_at', new.paused_at));
         end if;
     elsif old.paused_at is distinct from new.paused_at then
         perform scheduler.record(
             new.app, case when new.paused_at is null then 'resume' else 'pause' end, 'app',
-            jsonb_build_object('paused_at', old.paused_at), jsonb_build_object('paused_at', new.paused_at)
+            json_build_object('paused_at', old.paused_at), json_build_object('paused_at', new.paused_at)
         );
     end if;
     return null;

@@ -8,20 +8,17 @@ set enable_nestloop = off
 set jit = off
 as $$
 declare
-    -- The name is in the entry already, and what every edit moves tells nothing.
-    c_left_out constant text[] := '{app,name,created_at,updated_at}';
+    v_salt text := gen_random_uuid()::text;
 begin
     -- Per statement, so that a COPY of 100,000 definitions is noted by one insert. Of a new or removed job the whole
-    -- definition, but for what is null; of an edit only what changed.
+    -- definition, of an edit only what changed. Secrets that stand in a spec are masked before anything is written.
     if tg_op = 'INSERT' then
         insert into scheduler.audit_pending (seals, app, action, object, after)
-        select row_number() over () = 1, n.app, 'add', 'job ' || n.name,
-            jsonb_strip_nulls(to_jsonb(n) - c_left_out - 'spec') || jsonb_build_object('spec', n.spec)
+        select row_number() over () = 1, n.app, 'add', 'job ' || n.name, scheduler.definition(n, v_salt)
         from new_rows n;
     elsif tg_op = 'DELETE' then
         insert into scheduler.audit_pending (seals, app, action, object, before)
-        select row_number() over () = 1, o.app, 'remove', 'job ' || o.name,
-            jsonb_strip_nulls(to_jsonb(o) - c_left_out - 'spec') || jsonb_build_object('spec', o.spec)
+        select row_number() over () = 1, o.app, 'remove', 'job ' || o.name, scheduler.definition(o, v_salt)
         from old_rows o;
     else
         insert into scheduler.audit_pending (seals, app, action, object, before, after)
@@ -32,14 +29,22 @@ begin
                 when d.before -> 'paused_at' = 'null' then 'pause'
                 else 'edit'
             end,
-            'job ' || d.name, d.before, d.after
+            'job ' || d.name, d.before::json, d.after::json
         from (
-            select r.app, r.name, scheduler.difference(r.new, r.old) as before, scheduler.difference(r.old, r.new) as after
+            select r.app, r.name, c.before, c.after
             from (
-                select n.app, n.name, to_jsonb(o) - c_left_out as old, to_jsonb(n) - c_left_out as new
+                -- Fenced: folded into the comparison, both definitions were made anew for each of their columns.
+                select n.app, n.name, to_jsonb(scheduler.definition(o, v_salt)) as old,
+                    to_jsonb(scheduler.definition(n, v_salt)) as new
                 from new_rows n join old_rows o on o.app = n.app and o.name = n.name
+                offset 0
             ) r
-            where r.old <> r.new
+            cross join lateral (
+                select jsonb_object_agg(e.key, r.old -> e.key) as before, jsonb_object_agg(e.key, e.value) as after
+                from jsonb_each(r.new) e
+                where e.value <> r.old -> e.key
+            ) c
+            where c.after is not null
         ) d;
     end if;
     return null;

@@ -11,13 +11,13 @@ begin
     -- Claims write full_at only, which sets off nothing. A limit that is moved to another queue leaves the first without.
     if (old.app, old.queue) is distinct from (new.app, new.queue) then
         if v_old is not null then
-            perform scheduler.record(old.app, 'limit', 'queue ' || old.queue, v_old, null);
+            perform scheduler.record(old.app, 'limit', 'queue ' || old.queue, v_old::json, null);
         end if;
         if v_new is not null then
-            perform scheduler.record(new.app, 'limit', 'queue ' || new.queue, null, v_new);
+            perform scheduler.record(new.app, 'limit', 'queue ' || new.queue, null, v_new::json);
         end if;
     elsif v_old <> v_new then
-        perform scheduler.record(new.app, 'limit', 'queue ' || new.queue, v_old, v_new);
+        perform scheduler.record(new.app, 'limit', 'queue ' || new.queue, v_old::json, v_new::json);
     end if;
     return null;
 end

@@ -1,6 +1,6 @@
 create or replace function scheduler.audit_line(
-    p_app text, p_n bigint, p_at timestamptz, p_role text, p_actor text, p_action text, p_object text, p_before jsonb,
-    p_after jsonb, p_previous bytea
+    p_app text, p_n bigint, p_at timestamptz, p_role text, p_actor text, p_action text, p_object text, p_before json,
+    p_after json, p_previous bytea
 ) returns text
 language sql stable parallel safe as $$
     -- An entry as the text that is hashed, and exported: a line of JSON, the same whatever the settings of the session.
@@ -12,5 +12,5 @@ language sql stable parallel safe as $$
         || ', "before": ' || coalesce(p_before::text, 'null') || ', "after": ' || coalesce(p_after::text, 'null')
         || ', "previous": "' || encode(p_previous, 'hex') || '"}'
 $$;
-comment on function scheduler.audit_line(text, bigint, timestamptz, text, text, text, text, jsonb, jsonb, bytea) is
+comment on function scheduler.audit_line(text, bigint, timestamptz, text, text, text, text, json, json, bytea) is
     'An entry of the audit as the line that is hashed and exported.';

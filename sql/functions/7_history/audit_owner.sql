@@ -16,15 +16,15 @@ begin
     if tg_op = 'UPDATE' then
         insert into scheduler.audit_pending (seals, app, action, object, before, after)
         select row_number() over () = 1, n.app, 'assign', 'app',
-            jsonb_build_object('server', o.server, 'epoch', o.epoch),
-            jsonb_build_object('server', n.server, 'epoch', n.epoch)
+            json_build_object('server', o.server, 'epoch', o.epoch),
+            json_build_object('server', n.server, 'epoch', n.epoch)
         from new_rows n join old_rows o on o.app = n.app
         where (o.server, o.epoch) is distinct from (n.server, n.epoch);
     else
         perform scheduler.record(
             coalesce(new.app, old.app), 'assign', 'app',
-            case when tg_op = 'DELETE' then jsonb_build_object('server', old.server, 'epoch', old.epoch) end,
-            case when tg_op = 'INSERT' then jsonb_build_object('server', new.server, 'epoch', new.epoch) end
+            case when tg_op = 'DELETE' then json_build_object('server', old.server, 'epoch', old.epoch) end,
+            case when tg_op = 'INSERT' then json_build_object('server', new.server, 'epoch', new.epoch) end
         );
     end if;
     return null;

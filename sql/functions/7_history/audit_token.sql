@@ -14,11 +14,12 @@ declare
 begin
     -- In the chain of each app that the token is for, before or after; of one for all apps in that of no app, ''.
     if tg_op = 'UPDATE' then
-        v_before := scheduler.difference(v_new, v_old);
-        v_after := scheduler.difference(v_old, v_new);
-        if v_after is null and v_before is null and old.hash = new.hash then
+        if v_old = v_new and old.hash = new.hash then
             return null;
         end if;
+        select jsonb_object_agg(e.key, v_old -> e.key), jsonb_object_agg(e.key, e.value) into v_before, v_after
+        from jsonb_each(v_new) e
+        where e.value <> v_old -> e.key;
     end if;
     for v_app in
         select coalesce(a.app, '')
@@ -36,7 +37,7 @@ begin
                 when v_before -> 'revoked_at' = 'null' then 'revoke'
                 else 'edit'
             end,
-            'token ' || coalesce(new.name, old.name), v_before, v_after
+            'token ' || coalesce(new.name, old.name), v_before::json, v_after::json
         );
     end loop;
     return null;

@@ -1,4 +1,4 @@
-create or replace function scheduler.record(p_app text, p_action text, p_object text, p_before jsonb, p_after jsonb)
+create or replace function scheduler.record(p_app text, p_action text, p_object text, p_before json, p_after json)
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -10,4 +10,4 @@ begin
     values (true, p_app, p_action, p_object, p_before, p_after);
 end
 $$;
-comment on function scheduler.record(text, text, text, jsonb, jsonb) is 'Notes a change for the audit.';
+comment on function scheduler.record(text, text, text, json, json) is 'Notes a change for the audit.';

@@ -2,7 +2,6 @@ create or replace function scheduler.masked(
     p_value jsonb, p_salt text, p_depth integer default 0, p_whole boolean default false
 ) returns jsonb
 language plpgsql immutable parallel safe
-set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_names  constant text :=
