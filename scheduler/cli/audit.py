@@ -62,7 +62,7 @@ def list_entries(*, app: str | None, object_: str | None, limit: int, as_json: b
 def verify(app: str | None, head: str | None, as_json: bool) -> int:
     """Compute the hashes of all changes anew, and name each that was edited, deleted, moved or cut off.
 
-    Prints where each chain ends: what to keep elsewhere, and to give as --head later. Exit status 1: something is wrong.
+    Prints where each chain ends: keep that elsewhere, and give it as --head later. Exit status 1: something was found.
     """
     if head is not None and app is None:
         raise click.UsageError("--head needs --app: each app has a chain of its own")

@@ -23,6 +23,7 @@ WITHOUT_APP_IN_FRONT = {
     "server": "a process serves many apps",
     "worker": "a process serves many apps",
     "migration": "the account of installs; it belongs to the database",
+    "audit_pending": "its rows are of one transaction, and gone when that has ended",
     "history": "has no primary key: it is append-only, and nobody addresses a row of it",
 }
 
