@@ -9,6 +9,7 @@ watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`
 bench       bench                                verify      verify
 limits      limit                                tokens      token …
+audit       audit …
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import bench, imports, jobs, limits, migrate, run, runs, tokens, verify, watch
+from scheduler.cli import audit, bench, imports, jobs, limits, migrate, run, runs, tokens, verify, watch
 from scheduler.cli.failure import status_of
 
 
@@ -46,6 +47,7 @@ for command in (
     watch.locate,
     watch.queues,
     limits.limit,
+    audit.audit,
     watch.servers,
     watch.workers,
     tokens.token,

@@ -5,5 +5,6 @@ duty       what a server's duties do: plan, take back, forget
 partition  the daily partitions, the only DDL that is composed
 watch      what is to be seen
 access     who may use the HTTP API
+audit      who changed what, and whether that account is whole
 refusal    what the database's refusals mean
 """

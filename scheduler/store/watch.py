@@ -483,7 +483,7 @@ async def _read(conn: Connection, query: LiteralString, parameters: dict[str, An
     async with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_BY_KEY)
         cursor.adapters.register_loader("timestamptz", _InstantLoader)
-        cursor.adapters.register_loader("jsonb", _JsonLoader)
+        cursor.adapters.register_loader("jsonb", JsonLoader)
         cursor.adapters.register_loader("float8", _FloatLoader)
         await cursor.execute(query, parameters)
         return await cursor.fetchall()
@@ -498,7 +498,7 @@ class _InstantLoader(Loader):
             return text
 
 
-class _JsonLoader(Loader):
+class JsonLoader(Loader):
     def load(self, data: Buffer) -> Any:
         """The value; its text when Python cannot hold it: nested 1,000 deep, an integer of 5,000 digits, 1e400."""
         text = bytes(data).decode()

@@ -9,6 +9,8 @@ grant select, insert, update, delete on
     scheduler.worker, scheduler.run, scheduler.lease, scheduler.run_key, scheduler.slot, scheduler.queue_limit,
     scheduler.history, scheduler.log, scheduler.pulse, scheduler.token
     to scheduler_admin;
-grant select on scheduler.runs, scheduler.migration, scheduler.restriction to scheduler_admin;
+grant select on
+    scheduler.runs, scheduler.migration, scheduler.restriction, scheduler.audit, scheduler.audit_head
+    to scheduler_admin;
 grant usage on all sequences in schema scheduler to scheduler_admin;
 grant execute on all functions in schema scheduler to scheduler_admin;

@@ -25,6 +25,7 @@ WITHOUT_APP_IN_FRONT = {
     "token": "it may reach into several apps",
     "restriction": "a role may reach several apps",
     "migration": "the account of installs; it belongs to the database",
+    "audit_pending": "its rows are of one transaction, and gone when that has ended",
     "history": "has no primary key: it is append-only, and nobody addresses a row of it",
 }
 

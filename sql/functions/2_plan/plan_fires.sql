@@ -136,7 +136,7 @@ begin
             v_deferred := v_deferred || v_fire.job;
         elsif v_fire.outcome = 'planned' then
             if v_fire.overlap = 'replace' and v_fire.busy is not null then
-                perform scheduler.cancel(p_app, b.run) from unnest(v_fire.busy) as b (run);
+                perform scheduler.cancel_run(p_app, b.run) from unnest(v_fire.busy) as b (run);
             end if;
             if v_fire.is_awaited then
                 v_awaiting := v_awaiting || v_fire.job;

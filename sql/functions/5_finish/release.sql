@@ -30,7 +30,7 @@ begin
         return 0;
     end if;
     perform scheduler.close_runs(p_app, p_lease, v_runs);
-    perform scheduler.cancel(p_app, c.id) from unnest(v_lease.cancel) c (id) where c.id = any (v_runs);
+    perform scheduler.cancel_run(p_app, c.id) from unnest(v_lease.cancel) c (id) where c.id = any (v_runs);
     get diagnostics v_ended = row_count;
     return cardinality(v_runs) - v_ended;
 end
