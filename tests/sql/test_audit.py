@@ -343,6 +343,7 @@ def test_a_login_that_may_edit_jobs_needs_no_right_on_the_audit_and_cannot_write
         db.execute(f"grant select, insert, update, delete on scheduler.job, scheduler.job_schedule to {role}")
         db.execute(f"grant select, insert, update, delete on scheduler.run, scheduler.fire, scheduler.lease to {role}")
         db.execute(f"grant select, update, delete on scheduler.pulse to {role}")
+        db.execute(f"grant execute on all functions in schema scheduler to {role}")
         db.execute(f"set local role {role}")
         add_job(db)
         db.execute("update scheduler.job set priority = 7")
@@ -364,4 +365,4 @@ def test_tokens_that_are_made_and_revoked_are_noted_for_each_of_their_apps_witho
     entries = rows(db, "select app, action, object from scheduler.audit order by app, n")
     whole = [("create", "token deploy"), ("revoke", "token deploy")]
     assert entries == [(app, *one) for app in ("mail", "shop") for one in whole]
-    assert rows(db, "select count(*) from scheduler.audit where before ->> 'hash' <> '' or after ->> 'hash' <> ''") == [(0,)]
+    assert "hash" not in text_of_all(db)

@@ -21,9 +21,9 @@ MINE, THEIRS = "mine", "theirs"
 EVERY_ROLE = ("scheduler_reader", "scheduler_producer", "scheduler_worker", "scheduler_admin")
 OF_APP = (
     "app", "job", "job_schedule", "fire", "owner", "run", "lease", "run_key", "slot", "queue_limit", "history", "log",
-    "pulse",
+    "pulse", "audit", "audit_head", "audit_pending",
 )  # fmt: skip
-READABLE = (*OF_APP, "runs", "worker", "token")
+READABLE = (*(table for table in OF_APP if table != "audit_pending"), "runs", "worker", "token")
 SECRET = "the-secret-of-theirs"  # in what every row of theirs holds that can hold a text
 STEPS = 1500
 
@@ -287,6 +287,7 @@ class Fuzzer:
             "timestamptz": ["now()", "'-infinity'", "'infinity'", "null"],
             "jsonb": ["""'[{"jobs": ["nightly"], "revisions": [1], "expected": "-infinity", "fires": []}]'""", "'{}'"],
             "jsonb[]": ["null"],
+            "json": ["null", "'{}'"],
             "bytea": ["sha256('theirs')", "sha256('new')"],
             "tid[]": ["array['(0,1)', '(0,2)', '(0,3)', '(0,9)']::tid[]"],
         }

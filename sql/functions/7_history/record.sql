@@ -5,7 +5,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Notes a change for the audit; it is there when the transaction commits, and never was when it does not. The caller's
-    -- login is noted with it, so whoever calls it by hand can only add to what he himself did.
+    -- login is noted with it, so whoever calls it by hand can only add to what he himself did, in the apps he reaches.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(p_app);
+    end if;
     insert into scheduler.audit_pending (seals, app, action, object, before, after)
     values (true, p_app, p_action, p_object, p_before, p_after);
 end
