@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from scheduler.errors import ConfigError, MissingExtraError, SchedulerError
@@ -14,7 +14,6 @@ from worker.outcome import clean, shorten
 try:
     import aiodocker
     import aiohttp
-    from aiodocker.stream import Stream
 except ImportError:
     raise MissingExtraError("the container executor", "containers") from None
 
@@ -22,6 +21,8 @@ ANSWER = 30.0  # seconds: what an engine does at once, it does within these, or 
 SHOWN = 1000  # bytes of what an engine said
 ABSENT, NOT_NOW = 404, 409
 UNANSWERED = 900  # aiodocker's status for no answer at all
+
+Read = Callable[[], Awaitable[tuple[int, bytes] | None]]  # the next (stream, data) of a container; None: no more comes
 
 
 class EngineError(SchedulerError):
@@ -55,13 +56,13 @@ class Engine:
             await self._opened().containers.create(body, name=name)
 
     @contextlib.asynccontextmanager
-    async def attached(self, name: str) -> AsyncIterator[Stream]:
-        """What the container writes from its start on: `read_out()` gives piece after piece, None at the end."""
+    async def attached(self, name: str) -> AsyncIterator[Read]:
+        """What the container writes, from its start on."""
         stream = self._opened().containers.container(name).attach(stdout=True, stderr=True)
         try:
             async with self._at_once():
                 await stream._init()  # noqa: SLF001  `async with stream` would be it, but its end fails after a loss
-            yield stream
+            yield stream.read_out
         finally:
             with contextlib.suppress(AssertionError):  # the connection is gone already
                 await stream.close()

@@ -41,7 +41,7 @@ class Request:
         return said
 
 
-def read(call: Call, policy: Policy, labels: Mapping[str, str]) -> Request:
+def requested(call: Call, policy: Policy, labels: Mapping[str, str]) -> Request:
     """ExecutionFailed, not to be retried, for a spec that makes no container or asks for what is not allowed."""
     spec = call.spec
     if strangers := [key for key in spec if key not in KEYS]:

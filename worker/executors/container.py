@@ -22,9 +22,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from worker import output
-from worker.containers.engine import ABSENT, Engine, EngineError, Stream
+from worker.containers.engine import ABSENT, Engine, EngineError, Read
 from worker.containers.policy import Policy
-from worker.containers.request import Request, read
+from worker.containers.request import Request, requested
 from worker.context import Call
 from worker.executors import ExecutionFailed, Lost, Settings
 from worker.output import Capture
@@ -52,7 +52,7 @@ class ContainerExecutor:
 
     async def execute(self, call: Call) -> dict[str, Any]:
         """`{stdout, stderr, exit_code}`, with `truncated` when some was cut; ExecutionFailed unless it exits with 0."""
-        request = read(call, self._policy, self._labels(call))
+        request = requested(call, self._policy, self._labels(call))
         stdout = Capture(self._limit // 2, lambda text: call.log("stdout", text))
         stderr = Capture(self._limit // 2, lambda text: call.log("stderr", text))
         try:
@@ -146,8 +146,8 @@ class ContainerExecutor:
 
     @contextlib.asynccontextmanager
     async def _output(self, name: str, captures: Captures) -> AsyncIterator[asyncio.Future[None]]:
-        async with self._engine.attached(name) as stream:
-            reading = asyncio.ensure_future(_read(stream, captures))
+        async with self._engine.attached(name) as read:
+            reading = asyncio.ensure_future(_capture(read, captures))
             try:
                 yield reading
             finally:
@@ -192,11 +192,12 @@ class ContainerExecutor:
             log.warning("container %s cannot be removed, which is tried again: %s", name, error)
 
 
-async def _read(stream: Stream, captures: Captures) -> None:
+async def _capture(read: Read, captures: Captures) -> None:
     try:
-        while (piece := await stream.read_out()) is not None:
-            if piece.stream in captures:
-                captures[piece.stream].feed(piece.data)
+        while (piece := await read()) is not None:
+            stream, data = piece
+            if stream in captures:
+                captures[stream].feed(data)
     except Exception:
         log.debug("the output of a container broke off", exc_info=True)  # what became of it, `wait` says
     finally:

@@ -10,6 +10,6 @@ as $$
     select g.lease
     from unnest(p_leases) g (lease)
     where not exists (select from scheduler.lease l where l.app = p_app and l.id = g.lease)
-        and not exists (select from scheduler.pulse p where p.app = p_app and p.lease = g.lease)
+        and g.lease not in (select p.lease from scheduler.pulse p where p.app = p_app and p.lease is not null)
 $$;
 comment on function scheduler.lost_leases(text, bigint[]) is 'Which of these leases are gone.';
