@@ -37,7 +37,7 @@ def insert(fleet: Fleet, spec: dict[str, Any], **columns: Any) -> int:
 
 
 def log_of(fleet: Fleet, run: int) -> list[str]:
-    cursor = fleet.db.execute("select text from scheduler.log where run_id = %s order by number", [run])
+    cursor = fleet.db.execute("select text from scheduler.log where run_id = %s order by attempt, line", [run])
     return [text for (text,) in cursor.fetchall()]
 
 

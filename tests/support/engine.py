@@ -90,6 +90,7 @@ class Engine:
         self.containers: dict[str, Container] = {}
         self.asked: list[str] = []
         self.deaf: set[str] = set()  # operations that are never answered
+        self.slow: dict[str, float] = {}  # operations that take so many seconds
         self.quotes = False  # refuses each container and quotes its request
         self.begun = 0
         self._loop = asyncio.new_event_loop()
@@ -145,8 +146,8 @@ class Engine:
         if runner is not None:
             assert runner.server is not None
             for connection in runner.server.connections:
-                assert connection.transport is not None
-                connection.transport.abort()
+                if connection.transport is not None:
+                    connection.transport.abort()
             await runner.cleanup()
 
     async def _end_all(self) -> None:
@@ -162,16 +163,21 @@ class Engine:
         try:
             answer: web.StreamResponse = await handler(request)
         except Refused as refused:
-            return web.json_response({"message": str(refused)}, status=refused.status)
+            return _json({"message": str(refused)}, status=refused.status)
         except web.HTTPNotFound:
-            return web.json_response({"message": "page not found"}, status=404)
+            return _json({"message": "page not found"}, status=404)
         return answer
 
     async def _version(self, _: web.Request) -> web.Response:
-        return web.json_response({"ApiVersion": VERSION, "MinAPIVersion": "1.24", "Version": "24.0.0"})
+        return _json({"ApiVersion": VERSION, "MinAPIVersion": "1.24", "Version": "24.0.0"})
 
     async def _create(self, request: web.Request) -> web.Response:
         body, name = await request.json(), request.query["name"]
+        # Who asked may be gone: it is done nevertheless.
+        return await asyncio.shield(self._loop.create_task(self._make(name, body)))
+
+    async def _make(self, name: str, body: dict[str, Any]) -> web.Response:
+        await asyncio.sleep(self.slow.get("create", 0))
         if self.quotes:
             raise Refused(500, f"cannot make a container of {json.dumps(body)}")
         _check(body, KEYS, "")
@@ -182,13 +188,13 @@ class Engine:
         if name in self.containers:
             raise Refused(409, f'Conflict. The container name "/{name}" is already in use')
         container = self.containers[name] = Container(name, body)
-        return web.json_response({"Id": container.id, "Warnings": []}, status=201)
+        return _json({"Id": container.id, "Warnings": []}, status=201)
 
     async def _inspect(self, request: web.Request) -> web.Response:
         one = self._found(request)
         lacked_memory = one.status == 137 and not one.killed and "Memory" in one.host
         state = {"Running": one.runs, "ExitCode": one.status or 0, "OOMKilled": lacked_memory}
-        return web.json_response({"Id": one.id, "Config": {"Tty": False, **one.body}, "State": state})
+        return _json({"Id": one.id, "Config": {"Tty": False, **one.body}, "State": state})
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         one = self._found(request)
@@ -212,30 +218,46 @@ class Engine:
         self.begun += 1
         argv = [*one.body.get("Entrypoint", ()), *one.body.get("Cmd", ("true",))]
         environment = dict(text.split("=", 1) for text in ["PATH=/usr/bin:/bin", *one.body["Env"]])
-        try:
-            one.process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                cwd=one.body.get("WorkingDir", self._directory),
-                start_new_session=True,
-            )
-        except FileNotFoundError:  # the init process is there, and says so
-            self._say(one, 2, f"[FATAL tini (7)] exec {argv[0]} failed: No such file or directory\n".encode())
-            self._ended(one, 127)
-        else:
-            one.following = self._loop.create_task(self._follow(one, one.process))
+        with contextlib.ExitStack() as theirs:
+            sources = [await self._source(theirs), await self._source(theirs)]
+            try:
+                one.process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=sources[0][1],
+                    stderr=sources[1][1],
+                    env=environment,
+                    cwd=one.body.get("WorkingDir", self._directory),
+                    start_new_session=True,
+                )
+            except FileNotFoundError:  # the init process is there, and says so
+                self._say(one, 2, f"[FATAL tini (7)] exec {argv[0]} failed: No such file or directory\n".encode())
+                self._ended(one, 127)
+            else:
+                one.following = self._loop.create_task(
+                    self._follow(one, one.process, [reader for reader, _ in sources])
+                )
         return web.Response(status=204)
 
-    async def _follow(self, one: Container, process: asyncio.subprocess.Process) -> None:
-        async def copy(number: int, source: asyncio.StreamReader | None) -> None:
-            assert source is not None
+    async def _source(self, theirs: contextlib.ExitStack) -> tuple[asyncio.StreamReader, int]:
+        """What a process writes, and the end to write to. (With pipes of asyncio's own, a process has not ended before
+        all that it left running has.)
+        """
+        reading, writing = os.pipe()
+        theirs.callback(os.close, writing)
+        reader = asyncio.StreamReader()
+        file = os.fdopen(reading, "rb", buffering=0)
+        await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+        return reader, writing
+
+    async def _follow(
+        self, one: Container, process: asyncio.subprocess.Process, sources: list[asyncio.StreamReader]
+    ) -> None:
+        async def copy(number: int, source: asyncio.StreamReader) -> None:
             while data := await source.read(32 * 1024):
                 self._say(one, number, data)
 
-        copies = asyncio.gather(copy(1, process.stdout), copy(2, process.stderr))
+        copies = asyncio.gather(*(copy(number, source) for number, source in enumerate(sources, 1)))
         status = await process.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with its first process a container ends
@@ -290,7 +312,7 @@ class Engine:
             for one in self.containers.values()
             if wanted.items() <= one.body["Labels"].items() and (one.runs or request.query.get("all") in ("1", "true"))
         ]
-        return web.json_response(found)
+        return _json(found)
 
     async def _pull(self, request: web.Request) -> web.StreamResponse:
         tag = request.query.get("tag")
@@ -321,6 +343,11 @@ class Engine:
             if name in (one.name, one.id):
                 return one
         raise Refused(404, f"No such container: {name}")
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    """Without a charset behind the type, as the engine has it."""
+    return web.Response(body=json.dumps(value).encode(), status=status, headers={"Content-Type": "application/json"})
 
 
 def _check(value: Any, kind: Any, where: str) -> None:

@@ -387,10 +387,12 @@ async def test_who_is_told_again_and_again_has_not_ended_before_its_container_ha
 
 
 async def test_a_container_whose_creation_was_under_way_is_not_left(engine: Engine) -> None:
+    engine.slow = {"create": 0.3}
     async with container(engine) as executor:
         execution = asyncio.create_task(executor.execute(call({**TINY, "command": ["sleep", "60"]})))
         await until(lambda: "create" in engine.asked)
         await stop(execution)
+        assert engine.asked[-1] == "delete"
     assert engine.containers == {}
     assert engine.begun == 0
 
@@ -531,7 +533,7 @@ def test_the_socket_is_where_docker_is_unless_a_setting_says_otherwise(monkeypat
 
 
 def test_without_its_library_it_names_the_extra() -> None:
-    program = "import sys; sys.modules['aiodocker'] = None; from worker.executors import load; load(['container'])"
+    program = "import sys; sys.modules['aiohttp'] = None; from worker.executors import load; load(['container'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "MissingExtraError" in done.stderr.splitlines()[-1]
     assert "walclock[containers]" in done.stderr.splitlines()[-1]
