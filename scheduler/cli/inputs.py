@@ -106,6 +106,7 @@ _SHAPES: dict[str, tuple[str, type | tuple[type, ...], str]] = {
     "shell": ("command", (str, list), _EXAMPLE),
     "http": ("url", str, '{"url": "https://…"}'),
     "sql": ("sql", str, '{"dsn": "main", "sql": "select 1"}'),
+    "container": ("image", str, '{"image": "alpine:3.20", "command": ["echo", "hi"]}'),
 }
 
 

@@ -88,7 +88,7 @@ def run(
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
 
-    On the embedded PostgreSQL, whose schema it brings up to date, all executors are offered: python, shell, http, sql.
+    On the embedded PostgreSQL, whose schema it brings up to date, these executors are offered: python, shell, http, sql.
     Elsewhere python and http, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """

@@ -491,6 +491,26 @@ async def test_what_is_left_of_leases_that_are_gone_is_removed_and_nothing_else(
     assert engine.containers == {}
 
 
+async def test_a_run_that_is_tried_again_first_ends_what_is_left_of_it(engine: Engine) -> None:
+    spec = {**TINY, "command": ["sleep", "60"]}
+    async with container(engine) as executor:
+        others = [
+            asyncio.create_task(executor.execute(call(spec, attempt=1, **which)))
+            for which in ({"fence": 41}, {"fence": 41, "run_id": 8}, {"fence": 41, "app": "mail"}, {"fence": 43})
+        ]
+        await until(lambda: len(engine.running()) == 4)
+        await executor.execute(call({**TINY, "command": ["true"]}))  # run 7 of shop, attempt 2, fence 42
+        labels = [one.body["Labels"] for one in engine.containers.values()]
+        assert sorted((one["walclock.app"], one["walclock.run"], one["walclock.fence"]) for one in labels) == [
+            ("mail", "7", "41"),
+            ("shop", "7", "43"),
+            ("shop", "8", "41"),
+        ]
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
 async def test_sixty_containers_run_at_the_same_time(engine: Engine, tmp_path: Path) -> None:
     spec = {**TINY, "command": f"while [ ! -e {tmp_path}/go ]; do sleep 0.2; done"}
     async with container(engine) as executor:

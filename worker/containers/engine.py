@@ -115,9 +115,9 @@ class Engine:
         with _fine(ABSENT, NOT_NOW):
             await self._at_once("DELETE", f"/containers/{name}", {"force": "1", "v": "1"})
 
-    async def labelled(self, label: str, value: str) -> list[tuple[str, dict[str, str]]]:
-        """Id and labels of every container that has this label, in whatever state."""
-        filters = json.dumps({"label": [f"{label}={value}"]})
+    async def labelled(self, labels: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+        """Id and labels of every container that has these labels, in whatever state."""
+        filters = json.dumps({"label": [f"{label}={value}" for label, value in labels.items()]})
         found = await self._at_once("GET", "/containers/json", {"all": "1", "filters": filters})
         return [(one["Id"], one["Labels"] or {}) for one in found]
 

@@ -8,7 +8,8 @@ decided in `worker.containers.policy`, what it is made of in `worker.containers.
 
 A container goes on when its worker dies. So each has labels that say under which lease it was begun, in which database,
 and every worker looks now and then for those whose lease is gone: its holder died, or could not reach the engine at the
-end. A lease that is gone never comes back, and who is alive holds its own until its containers are removed.
+end. A lease that is gone never comes back, and who is alive holds its own until its containers are removed. A run that
+is tried again begins by removing what is left of earlier attempts, so it does not wait for that look.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import logging
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker import output
 from worker.containers.engine import ABSENT, Engine, EngineError, Read
@@ -37,6 +38,17 @@ KILLED = 137  # the exit code after a KILL
 Captures = dict[int, Capture]  # by the number of their stream
 
 log = logging.getLogger(__name__)
+
+
+class _Found(NamedTuple):
+    id: str
+    app: str
+    run: str
+    fence: int
+    worker: str
+
+    def __str__(self) -> str:
+        return f"container {self.id[:12]} of run {self.run}, begun by worker {self.worker}"
 
 
 class ContainerExecutor:
@@ -76,16 +88,15 @@ class ContainerExecutor:
             self._left.discard(name)
         if self._database is None:
             return  # it does not say which it is, and leases of another may have the same numbers
-        begun: defaultdict[str, defaultdict[int, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
-        for container, labels in await self._engine.labelled(DATABASE, self._database):
-            if labels.get(FENCE, "").isdecimal():
-                said = f"container {container[:12]} of run {labels.get(RUN)}, begun by worker {labels.get(WORKER)}"
-                begun[labels.get(APP, "")][int(labels[FENCE])].append((container, said))
-        for app, leases in begun.items():
-            for lease in await lost(app, list(leases)):
-                for container, said in leases[lease]:
-                    await self._engine.remove(container)
-                    log.info("removed %s: its lease is gone", said)
+        by_app: defaultdict[str, list[_Found]] = defaultdict(list)
+        for one in await self._found({DATABASE: self._database}):
+            by_app[one.app].append(one)
+        for app, found in by_app.items():
+            gone = set(await lost(app, [one.fence for one in found]))
+            for one in found:
+                if one.fence in gone:
+                    await self._engine.remove(one.id)
+                    log.info("removed %s: its lease is gone", one)
 
     async def close(self) -> None:
         if self._removals:
@@ -98,6 +109,8 @@ class ContainerExecutor:
 
     async def _executed(self, call: Call, request: Request, captures: Captures) -> tuple[int, bool]:
         """Its exit status, and whether it ended for want of memory."""
+        if call.attempt > 1:
+            await self._clear(call)
         if request.pull == "always":
             await self._pull(request)
         # A name, so that a container can be removed whose creation was never answered.
@@ -108,6 +121,23 @@ class ContainerExecutor:
                 return await self._ended(name, reading)
         finally:
             await self._removed(name)
+
+    async def _clear(self, call: Call) -> None:
+        """End what is left of earlier attempts, so that two of them run on one engine at no time."""
+        if self._database is None:
+            return
+        for one in await self._found({DATABASE: self._database, APP: call.app, RUN: str(call.run_id)}):
+            if one.fence < call.fence:
+                await self._engine.remove(one.id)
+                log.info("removed %s: the run begins anew", one)
+
+    async def _found(self, labels: dict[str, str]) -> list[_Found]:
+        """Those that workers began: with all labels that we give."""
+        return [
+            _Found(container, found.get(APP, ""), found.get(RUN, ""), int(found[FENCE]), found.get(WORKER, ""))
+            for container, found in await self._engine.labelled(labels)
+            if found.get(FENCE, "").isdecimal()
+        ]
 
     async def _create_or_pull(self, name: str, request: Request) -> None:
         try:
