@@ -42,6 +42,13 @@ class Standing:
         self._is_read_only = False
         self._wrong: str | None = None
 
+    @property
+    def which(self) -> str | None:
+        """The database that a session found: its name and its cluster's number. None until one did, or where that is
+        not told.
+        """
+        return self._which
+
     async def admit(self, conn: Session) -> None:
         """ReadOnlyError or WrongDatabaseError unless work may be done on this session."""
         self.ensure_right()

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from scheduler import standing
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.db import Backoff
@@ -31,6 +32,7 @@ from worker.reporter import Reporter
 from worker.runner import Runner
 from worker.store import Report
 from worker.ticker import LOOKS, Ticker
+from worker.tidier import EVERY, Tidier
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,9 @@ class Life:
             floor=LOOKS * settings.poll,
             timeout=2 * settings.statement_timeout,
         )
+        tidier = Tidier(claims, settings, executors.values(), database=standing.of(dsn).which, worker=number)
+        self._tidying = Loop(f"leftovers {label}", tidier.run_once, floor=EVERY * settings.poll)
+        self._tidies = tidier.has_work
         self._dispatchers = (self.dispatcher, self.ticker.dispatcher)
 
     @property
@@ -130,12 +135,16 @@ class Life:
         reporting = asyncio.create_task(self._reporter.run())
         ticking = asyncio.create_task(self.ticking.run())
         confirming = asyncio.create_task(self._confirm_loss())
+        tidying = [asyncio.create_task(self._tidying.run())] if self._tidies else []
         try:
             await self._unless_lost(stopping.wait())
             self.claiming.stop()
+            self._tidying.stop()
             if not self._lost.is_set():
                 await self._unless_lost(self._drain(claiming, ticking, forced))
         finally:
+            for task in tidying:
+                task.cancel()
             self._stop_at_once()
             await self._all_drained()
             self.dispatcher.close()
@@ -143,7 +152,7 @@ class Life:
             self._reporter.close()
             if not self._lost.is_set():
                 await asyncio.wait([reporting], timeout=LAST_WORDS)
-            await self._hang_up(claiming, reporting, ticking, *self._begins)
+            await self._hang_up(claiming, reporting, ticking, *tidying, *self._begins)
             await self._leave()
             await self.lifeline.close()
             confirming.cancel()

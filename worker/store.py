@@ -337,6 +337,12 @@ async def leases_of(conn: Connection, worker: int) -> list[tuple[str, int]]:
     return [(str(app), int(lease)) for app, lease in await cursor.fetchall()]
 
 
+async def lost_leases(conn: Connection, app: str, leases: Sequence[int]) -> list[int]:
+    """Those of these leases that are gone, for ever."""
+    cursor = await conn.execute("select l.lease from scheduler.lost_leases(%s, %s::bigint[]) l", (app, list(leases)))
+    return [int(lease) for (lease,) in await cursor.fetchall()]
+
+
 async def take_pulses(
     conn: Connection,
     worker: int,

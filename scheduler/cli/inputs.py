@@ -108,6 +108,7 @@ _SHAPES: dict[str, tuple[str, type | tuple[type, ...], str]] = {
     "sql": ("sql", str, '{"dsn": "main", "sql": "select 1"}'),
     "kafka": ("topic", str, '{"topic": "orders", "key": "42", "value": {"paid": true}}'),
     "sidekiq": ("class", str, '{"class": "CloseBooks", "args": [2026]}'),
+    "container": ("image", str, '{"image": "alpine:3.20", "command": ["echo", "hi"]}'),
 }
 
 

@@ -297,6 +297,14 @@ QUESTIONS = [
         blocks=PULSES,
     ),
     Question(
+        name="which of these leases are gone",
+        prepare=prefetched,
+        ask=lambda conn, leased: store.lost_leases(conn, APP, [leased[0], 10**12]),
+        most={"lease": 2, "pulse": 2 * PULSES},
+        through={"lease": {"lease_pkey"}, "pulse": {"pulse_pkey"}},
+        blocks=PULSES,
+    ),
+    Question(
         name="the jobs that a worker fires from its timer",
         ask=lambda conn, _: store.pulses_of(conn, WORKER),
         most={"pulse": 2 * OWN},

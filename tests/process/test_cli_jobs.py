@@ -103,6 +103,7 @@ def test_a_spec_without_what_its_executor_needs_is_refused_and_an_unknown_execut
     assert '"command"' in scheduler.refuses("job", "add", "shop", "a", "shell", "{}")
     assert '"task"' in scheduler.refuses("job", "add", "shop", "a", "python", '{"task": 5}')
     assert '"url"' in scheduler.refuses("job", "add", "shop", "a", "http", '{"url": ""}')
+    assert '"image"' in scheduler.refuses("job", "add", "shop", "a", "container", '{"command": "ls"}')
     done = scheduler("job", "add", "shop", "a", "carrier-pigeon", "{}")
     assert done.returncode == 0
     assert "note: 'carrier-pigeon' is not a built-in executor" in done.stderr

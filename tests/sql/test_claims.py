@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from tests.support.builders import APP, add_job, add_run, add_worker, claim, column, one, rows, state
+from tests.support.builders import APP, add_job, add_run, add_worker, claim, column, finish, one, rows, state
 from tests.support.clock import Clock
 
 NOON = "2030-01-01T12:00:00+00:00"
@@ -45,6 +45,20 @@ def test_a_claim_says_all_that_a_worker_needs(db: psycopg.Connection, clock: Clo
         "0", "False",
     ]  # fmt: skip
     assert rows(db, "select l.app, l.lease from scheduler.leases_of(%s) l", worker) == [(APP, lease)]
+
+
+def test_a_lease_is_lost_once_it_is_gone_and_only_to_its_app(db: psycopg.Connection, clock: Clock) -> None:
+    clock.set(NOON)
+    lost: LiteralString = "select l.lease from scheduler.lost_leases(%s, %s) l order by 1"
+    worker = add_worker(db)
+    add_run(db)
+    first, runs = claim(db, worker)
+    add_run(db)
+    second, _ = claim(db, worker)
+    assert column(db, lost, APP, [first, second]) == []
+    assert column(db, lost, "another", [first, second]) == [first, second]
+    finish(db, worker, first, runs)
+    assert column(db, lost, APP, [first, second]) == [first]
 
 
 def test_lower_priorities_go_first_then_earlier_runs_then_smaller_ids(db: psycopg.Connection, clock: Clock) -> None:

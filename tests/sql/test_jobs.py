@@ -125,6 +125,11 @@ MERGED: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any] | None, dict[
     "an environment where there was none": (
         "shell", {"command": ["ls"]}, {"environment": {"A": "1"}}, {"command": ["ls"], "environment": {"A": "1"}},
     ),
+    "containers are as commands": (
+        "container", {"image": "i", "command": ["tar"], "environment": {"A": "1"}},
+        {"command": ["-c"], "environment": {"B": "2"}},
+        {"image": "i", "command": ["tar", "-c"], "environment": {"A": "1", "B": "2"}},
+    ),
 }  # fmt: skip
 
 

@@ -178,6 +178,20 @@ async def test_a_report_is_a_row_of_history_and_of_the_ledger(dsn: str, db: psyc
     assert f"{pulse(db, 'p.after_at'):%M:%S}" == "00:06"
 
 
+async def test_the_lease_of_what_is_fired_is_lost_once_it_is_let_go(
+    dsn: str, db: psycopg.Connection, clock: Clock
+) -> None:
+    await handed_over(dsn, db, clock)
+    await handed_over(dsn, db, clock, "waits")
+    worker = add_worker(db)
+    take(db, worker, limit=1)
+    fence = lease(db)
+    lost: LiteralString = "select l.lease from scheduler.lost_leases(%s, %s) l"
+    assert rows(db, lost, APP, [fence]) == []
+    db.execute("select scheduler.release_pulses(%s, %s, %s, false)", [APP, worker, [fence]])
+    assert rows(db, lost, APP, [fence]) == [(fence,)]
+
+
 async def test_a_report_whose_answer_was_lost_counts_once(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
     await handed_over(dsn, db, clock)
     worker = add_worker(db)

@@ -7,19 +7,20 @@ The entry point is called with the worker's `Settings` and gives an `Executor`; 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from scheduler.errors import ConfigError, SchedulerError
 from worker.context import Call
 from worker.outcome import ExecutionFailed
 from worker.processes import Processes
 
-__all__ = ["GROUP", "ExecutionFailed", "Executor", "Settings", "load"]
+__all__ = ["GROUP", "ExecutionFailed", "Executor", "Lost", "Outliving", "Settings", "load"]
 
 GROUP = "walclock.executors"
+Lost = Callable[[str, Sequence[int]], Awaitable[list[int]]]  # (app, leases): those that are gone, for ever
 
 
 class Executor(Protocol):
@@ -30,6 +31,28 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Release what is shared between calls. Nothing is running any more."""
+
+
+@runtime_checkable
+class Outliving(Executor, Protocol):
+    """An executor whose work is elsewhere and goes on when its worker dies: workers end what others left there."""
+
+    def join(self, database: str | None, worker: int) -> None:
+        """Who executes from now on: a worker's registration, in which database (None: it does not say which it is)."""
+
+    async def tidy(self, lost: Lost) -> None:
+        """End what was begun under leases that are gone. Called when a worker starts, and now and then."""
+
+
+def _words(variable: str) -> list[str]:
+    return os.environ.get(variable, "").replace(",", " ").split()
+
+
+def _engine() -> str:
+    """Where the container engine is: DOCKER_HOST may be on another machine, and what it says then is not for us."""
+    host = os.environ.get("DOCKER_HOST", "").strip()
+    default = host if host.startswith("unix://") else "/var/run/docker.sock"
+    return os.environ.get("SCHEDULER_CONTAINER_SOCKET", "").strip() or default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +68,9 @@ class Settings:
     http_allow: Sequence[str] = field(default_factory=lambda: _words("SCHEDULER_HTTP_ALLOW"))
     # variables of the worker that commands get besides the usual ones: names or patterns such as APP_*
     shell_env: Sequence[str] = field(default_factory=lambda: _words("SCHEDULER_SHELL_ENV"))
+    container_socket: str = field(default_factory=_engine)
+    container_allow: Sequence[str] = field(default_factory=lambda: _words("SCHEDULER_CONTAINER_ALLOW"))
+    container_images: Sequence[str] = field(default_factory=lambda: _words("SCHEDULER_CONTAINER_IMAGES"))
     processes: Processes = field(default_factory=Processes)  # shared, so that a worker needs a single guard
 
 

@@ -66,6 +66,8 @@ _FINAL = {
 class KafkaExecutor:
     """One producer for each name of brokers, opened when it is first used."""
 
+    secret_places = ("value", "headers")
+
     def __init__(self, _: Settings) -> None:
         """ConfigError when the environment has no brokers, or a file that it names cannot be read."""
         self._settings = {name: _settings(name) for name in os.environ if name.startswith(BROKERS) and os.environ[name]}

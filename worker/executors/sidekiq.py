@@ -52,6 +52,8 @@ Job = dict[str, Any]
 class SidekiqExecutor:
     """One pool of connections for each name of a Redis, opened when it is first used."""
 
+    secret_places = ("args",)
+
     def __init__(self, _: Settings) -> None:
         """ConfigError when the environment has no Redis, or a version that is no number."""
         if not any(name.startswith(URL) and os.environ[name] for name in os.environ):

@@ -1,7 +1,7 @@
 create or replace function scheduler.merge_spec(p_executor text, p_job jsonb, p_run jsonb) returns jsonb
 language sql immutable as $$
-    -- What a triggered run does: the job's spec with the run's laid over it, the run's keys winning. Of the shell executor
-    -- the environments are merged and the commands joined, the job's first: two arrays become one, and where a string
+    -- What a triggered run does: the job's spec with the run's laid over it, the run's keys winning. Of the executors
+    -- shell and container the environments are merged and the commands joined, the job's first: two arrays become one, and where a string
     -- is among them both become a string for the shell, the words of an array quoted. Of the python executor the
     -- arguments are merged. A null in the run's spec says nothing about these three.
     with laid as (
@@ -12,13 +12,13 @@ language sql immutable as $$
     )
     select p_job || l.spec
         || case
-            when p_executor <> 'shell' or not (p_job ? 'environment' and l.spec ? 'environment') then '{}'
+            when p_executor not in ('shell', 'container') or not (p_job ? 'environment' and l.spec ? 'environment') then '{}'
             when jsonb_typeof(p_job -> 'environment') = 'object' and jsonb_typeof(l.spec -> 'environment') = 'object'
                 then jsonb_build_object('environment', (p_job -> 'environment') || (l.spec -> 'environment'))
             else '{}'
         end
         || case
-            when p_executor <> 'shell' or not (p_job ? 'command' and l.spec ? 'command') then '{}'
+            when p_executor not in ('shell', 'container') or not (p_job ? 'command' and l.spec ? 'command') then '{}'
             when jsonb_typeof(p_job -> 'command') = 'array' and jsonb_typeof(l.spec -> 'command') = 'array'
                 then jsonb_build_object('command', (p_job -> 'command') || (l.spec -> 'command'))
             else jsonb_build_object('command', (

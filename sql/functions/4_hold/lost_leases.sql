@@ -1,0 +1,15 @@
+create or replace function scheduler.lost_leases(p_app text, p_leases bigint[]) returns table (lease bigint)
+language sql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+    -- Which of these leases are gone: ended, given back or reclaimed, never to come back, since ids only grow. What was
+    -- begun under one that is gone, and is still found somewhere (a container), nobody waits for any more. Who asks has
+    -- found it before, so a lease that is made meanwhile is not among them.
+    select g.lease
+    from unnest(p_leases) g (lease)
+    where not exists (select from scheduler.lease l where l.app = p_app and l.id = g.lease)
+        and g.lease not in (select p.lease from scheduler.pulse p where p.app = p_app and p.lease is not null)
+$$;
+comment on function scheduler.lost_leases(text, bigint[]) is 'Which of these leases are gone.';
