@@ -24,6 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _MOST_INPUT = 8 * 1024 * 1024  # of a spec on stdin: it may be written generously, but not endlessly
 _SHOWN = 60
 _MOST_ID = 2**63 - 1
+_MOST_PORT = 65_535
 
 
 class Instant(_Type):
@@ -98,6 +99,20 @@ class QueueSlots(_Type):
         if not (slots.isascii() and slots.isdigit() and 1 <= int(slots[:10]) <= 2**31 - 1) or not name:
             self.fail(f"{value[:_SHOWN]!r}: write NAME or NAME=SLOTS, with at least 1 slot", param, ctx)
         return name, int(slots)
+
+
+class Bind(_Type):
+    """`HOST:PORT`, `:PORT` for loopback, `[::1]:PORT`."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = value.rpartition(":")
+        if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= _MOST_PORT):
+            self.fail(f"{value[:_SHOWN]!r}: write HOST:PORT, like 127.0.0.1:8080", param, ctx)
+        return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 _EXAMPLE = '{"command": ["echo", "hi"]}'

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from scheduler.cli import foresight, show
+from scheduler import foresight
+from scheduler.cli import show
 from scheduler.cli.inputs import Duration, Instant, Spec, check_shape
 from scheduler.cli.session import Connection, ask
 from scheduler.errors import ConflictError, NotFoundError, SchedulerError
@@ -91,7 +92,7 @@ def add(*, app: str, executor: str, spec: dict[str, Any], replace: bool, **optio
     # Of @after nobody knows more than the first: the second waits for the end of its run.
     count = 1 if parsed and parsed.kind == "after" else _SHOWN
     for instant in foresight.instants(row, count=count):
-        click.echo(f"  {foresight.with_local(instant, parsed)}")
+        click.echo(f"  {show.with_local(instant, parsed)}")
 
 
 @job.command("list")
@@ -228,7 +229,7 @@ def preview(
     if parsed.kind == "after":
         show.note("counted as if each run took no time")
     for instant in instants:
-        click.echo(foresight.with_local(instant, parsed))
+        click.echo(show.with_local(instant, parsed))
 
 
 def _state(row: Row) -> str:

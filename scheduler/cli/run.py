@@ -20,9 +20,10 @@ import click
 from scheduler import __version__, db
 from scheduler.cli import demo as demonstration
 from scheduler.cli import records, show
-from scheduler.cli.inputs import QueueSlots
+from scheduler.cli.inputs import Bind, QueueSlots
 from scheduler.cli.session import Connection, Place, located, prepare
 from scheduler.config import Settings, redact, resolve_listen_dsn
+from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
 
 log = logging.getLogger(__name__)
@@ -74,12 +75,16 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(cls=Variadic)
 @click.option("--no-worker", is_flag=True, help="Plan and reclaim only; execute nothing.")
 @click.option("--advertise", metavar="URL", help="Where clients reach this server; shown to who asks who owns an app.")
+@click.option("--http", "bind", type=Bind(), help="Serve the HTTP API there.")
+@click.option("--http-no-auth", is_flag=True, help="Ask for no tokens; on loopback only.")
 @click.option("--demo", is_flag=True, help="Add a job that says hello, and print its runs.")
 @_services
 def run(
     *,
     no_worker: bool,
     advertise: str | None,
+    bind: tuple[str, int] | None,
+    http_no_auth: bool,
     demo: bool,
     label: str | None,
     executors: str | None,
@@ -92,6 +97,7 @@ def run(
     Elsewhere python and http, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
+    _check_bind(bind, http_no_auth)
     records.start()
     settings = Settings.from_env()
     with located() as place:
@@ -102,6 +108,8 @@ def run(
         parts = [_server(place, settings, label or socket.gethostname(), advertise, listen_dsn)]
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
+        if bind is not None:
+            parts.append(_api(place, settings, label or socket.gethostname(), bind, is_open=http_no_auth))
         if demo:
             parts.append(_demo(place, settings))
 
@@ -159,6 +167,29 @@ def _server(place: Place, settings: Settings, label: str, address: str | None, l
 
     server = Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
     return lambda stopping, _: server.run(stopping)
+
+
+def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
+    if bind is None:
+        if is_open:
+            raise click.UsageError("--http-no-auth needs --http HOST:PORT")
+        return
+    if find_spec("uvicorn") is None or find_spec("starlette") is None:
+        raise MissingExtraError("--http", "http")
+    from scheduler.api.service import is_loopback  # noqa: PLC0415  an extra
+
+    if is_open and not is_loopback(bind[0]):
+        raise click.UsageError(f"--http-no-auth is for loopback only: {bind[0]} may be reached by others")
+
+
+def _api(place: Place, settings: Settings, label: str, bind: tuple[str, int], *, is_open: bool) -> Part:
+    from scheduler.api.service import Api  # noqa: PLC0415  an extra, and 150 ms
+
+    def announce(token: str) -> None:
+        click.echo(f"the first token, with the scope admin, shown this once: {token}")
+
+    api = Api(place.dsn, settings, label=label, host=bind[0], port=bind[1], is_open=is_open, announce=announce)
+    return api.run
 
 
 def _worker(

@@ -1,0 +1,8 @@
+"""All that the API offers: one module for each thing that requests are about."""
+
+from __future__ import annotations
+
+from scheduler.api.operation import Operation
+from scheduler.api.routes import apps, health
+
+OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS)
