@@ -5,6 +5,7 @@ What a caller changes is written in a transaction that says who it was, for the 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -24,6 +25,8 @@ _ACTOR: LiteralString = "select set_config('scheduler.actor', %s, true)"
 class Data:
     def __init__(self, dsn: str, *, label: str, statement_timeout: float) -> None:
         self.dsn = dsn
+        self.ending = asyncio.Event()
+        """Set when the server stops: what is streamed without an end of its own ends now."""
         self._pool = db.pool(dsn, name=f"server {label} api", size=CONNECTIONS, statement_timeout=statement_timeout)
 
     async def open(self) -> None:

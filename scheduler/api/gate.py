@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from scheduler.api.access import Access
 from scheduler.api.data import Data
-from scheduler.api.operation import JSON, Ask, Operation
+from scheduler.api.operation import JSON, Ask, Complaint, Operation
 from scheduler.api.problem import Problem, problem_of
 from scheduler.config import Settings
 
@@ -34,13 +34,16 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 class Resource:
     """The operations of one path, as an ASGI application."""
 
-    def __init__(self, operations: Sequence[Operation], access: Access, data: Data, settings: Settings) -> None:
+    def __init__(
+        self, operations: Sequence[Operation], access: Access, data: Data, settings: Settings, complaint: Complaint
+    ) -> None:
         self._operations = {operation.method: operation for operation in operations}
         if "GET" in self._operations:
             self._operations["HEAD"] = self._operations["GET"]
         self._access = access
         self._data = data
         self._settings = settings
+        self._complaint = complaint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -57,14 +60,15 @@ class Resource:
             allowed = ", ".join(sorted(self._operations))
             raise Problem(405, f"{request.method} is not possible here: {allowed}", headers={"Allow": allowed})
         refuse_cross_site(request.method, request.headers)
-        ask = Ask(request, await self._admit(operation, request), self._data, self._settings, _parts(request))
+        caller = await self._admit(operation, request)
+        ask = Ask(request, caller, self._data, self._settings, _parts(request), self._complaint)
         if "app" in ask.path and not ask.caller.reaches(ask.path["app"]):
             raise Problem(404, f"there is no app {ask.path['app']}")
         if operation.query is not None:
             ask.query = _query(request, operation.query)
-        if operation.body is not None:
+        if operation.body is not None and not (operation.body_may_lack and _has_no_body(request)):
             _check_media(request, operation)
-            ask.body = msgspec.json.decode(await read(request), type=operation.body)
+            ask.body = _decoded(await read(request), operation.body)
         answer = await operation.handle(ask)
         if isinstance(answer, Response):
             return answer
@@ -76,6 +80,8 @@ class Resource:
         caller = await self._access.admit(request.headers)
         if operation.scope not in caller.scopes:
             raise Problem(403, f"this needs a token with the scope {operation.scope}")
+        if operation.everywhere and caller.apps is not None:
+            raise Problem(403, "this is about all apps, and the token is for some of them")
         return caller
 
 
@@ -106,6 +112,17 @@ def _check_media(request: Request, operation: Operation) -> None:
         raise Problem(415, f"the Content-Type {given[:100] or 'is missing'}: {' or '.join(operation.media)} is needed")
 
 
+def _has_no_body(request: Request) -> bool:
+    return "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0"
+
+
+def _decoded(body: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except RecursionError:
+        raise Problem(400, "the JSON is nested too deeply") from None
+
+
 def _parts(request: Request) -> dict[str, str]:
     """The path's parts. They are matched as they were sent, so that a name may hold a slash, and decoded here."""
     try:
@@ -119,7 +136,8 @@ def _parts(request: Request) -> dict[str, str]:
 
 def _query(request: Request, kind: Any) -> Any:
     given: dict[str, Any] = {}
-    many = {field.name for field in msgspec.structs.fields(kind) if "tuple" in str(field.type)}
+    fields = msgspec.structs.fields(kind)
+    many = {field.encode_name for field in fields if "tuple" in str(field.type)}
     for name, text in request.query_params.multi_items():
         if name in many:
             given.setdefault(name, []).append(text)
@@ -127,7 +145,13 @@ def _query(request: Request, kind: Any) -> Any:
             raise Problem(400, f"{name} is given twice")
         else:
             given[name] = text
-    return msgspec.convert(given, kind, strict=False)
+    if any("\0" in text for _, text in request.query_params.multi_items()):
+        raise Problem(400, "the query holds a NUL character")
+    query = msgspec.convert(given, kind, strict=False)
+    for field in fields:  # for msgspec the text `null` is None
+        if field.encode_name in given and getattr(query, field.name) is None:
+            raise Problem(400, f"{field.encode_name} has a value or is not given")
+    return query
 
 
 def safely(send: Send) -> Send:

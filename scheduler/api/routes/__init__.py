@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, health
+from scheduler.api.routes import apps, health, job_actions, jobs, logs, processes, queues, run_lists
 
-OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *health.OPERATIONS,
+    *apps.OPERATIONS,
+    *queues.OPERATIONS,
+    *jobs.OPERATIONS,
+    *job_actions.OPERATIONS,
+    *run_lists.OPERATIONS,
+    *logs.OPERATIONS,
+    *processes.OPERATIONS,
+)
