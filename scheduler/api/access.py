@@ -13,7 +13,7 @@ import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from scheduler import tokens
 from scheduler.api.data import Data
@@ -21,15 +21,8 @@ from scheduler.api.problem import Problem
 from scheduler.store import access
 
 Scope = Literal["read", "write", "work", "admin"]
-SCOPES: frozenset[str] = frozenset(get_args(Scope))
 REMEMBERED = 2.0
 _MOST_REMEMBERED = 10_000
-_IMPLIED: dict[str, frozenset[str]] = {
-    "read": frozenset({"read"}),
-    "write": frozenset({"read", "write"}),
-    "work": frozenset({"work"}),
-    "admin": SCOPES,
-}
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="walclock"'}
 
 
@@ -50,7 +43,7 @@ class Caller:
         return None if self.apps is None else sorted(self.apps)
 
 
-ANYONE = Caller("without a token", SCOPES)
+ANYONE = Caller("without a token", frozenset(tokens.SCOPES))
 """Who calls where no token is asked for: on loopback, with --http-no-auth."""
 
 
@@ -92,10 +85,7 @@ class Access:
             return caller
         async with self._data.reading() as conn:
             found = await access.token_of(conn, digest)
-        caller = None
-        if found is not None:
-            scopes = frozenset[str]().union(*(_IMPLIED[scope] for scope in found.scopes))
-            caller = Caller(found.name, scopes, found.apps)
+        caller = None if found is None else Caller(found.name, found.scopes, found.apps)
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[digest] = (now + REMEMBERED, caller)
