@@ -69,4 +69,4 @@ class Operation:
     @property
     def name(self) -> str:
         """Its `operationId`: the handler's name."""
-        return self.handle.__name__  # type: ignore[attr-defined, no-any-return]
+        return self.handle.__name__

@@ -29,4 +29,5 @@ def page(ask: Ask, rows: list[Any], **key: str) -> tuple[list[Any], str | None]:
     rows = rows[:limit]
     kept = [(name, text) for name, text in ask.request.query_params.multi_items() if name not in key]
     begin = [(name, rows[-1][column]) for name, column in key.items()]
-    return rows, f"{ask.request.scope['path']}?{urlencode(kept + begin)}"
+    path = ask.request.scope["raw_path"].decode("ascii").rstrip("/")  # percent-encoded, as it was sent
+    return rows, f"{path}?{urlencode(kept + begin)}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, health, job_actions, jobs, logs, processes, queues, run_lists
+from scheduler.api.routes import apps, health, job_actions, jobs, logs, processes, queues, run_lists, tokens
+from scheduler.api.routes.docs import describing
 
-OPERATIONS: tuple[Operation, ...] = (
+_OPERATIONS: tuple[Operation, ...] = (
     *health.OPERATIONS,
     *apps.OPERATIONS,
     *queues.OPERATIONS,
@@ -14,4 +15,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *run_lists.OPERATIONS,
     *logs.OPERATIONS,
     *processes.OPERATIONS,
+    *tokens.OPERATIONS,
 )
+OPERATIONS = (*_OPERATIONS, *describing(_OPERATIONS))

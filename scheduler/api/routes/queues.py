@@ -36,10 +36,11 @@ class Queues(msgspec.Struct):
 class Limits(msgspec.Struct, forbid_unknown_fields=True):
     """What a queue is allowed from now on, as its whole: what is not given has no limit any more."""
 
-    concurrency_limit: Annotated[
-        int | None, msgspec.Meta(ge=0, le=_MOST, description="Runs held by workers at a time; 0 stops the queue.")
-    ] = None
-    rate_limit: Annotated[int | None, msgspec.Meta(ge=1, le=_MOST, description="Runs that may start …")] = None
+    concurrency_limit: (
+        Annotated[int, msgspec.Meta(ge=0, le=_MOST, description="Runs held by workers at a time; 0 stops the queue.")]
+        | None
+    ) = None
+    rate_limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST, description="Runs that may start …")] | None = None
     rate_interval: Annotated[float, msgspec.Meta(ge=0.001, le=36_500 * _DAY, description="… in so many seconds.")] = 1.0
 
 

@@ -67,7 +67,7 @@ async def show_run(ask: Ask) -> rows.Run:
     async with ask.data.reading() as conn:
         run = await the_run(ask, conn)
         attempts = await watch.attempts(conn, run["app"], run["id"])
-    row: rows.Run = {**run, "attempts": attempts}  # type: ignore[assignment, typeddict-item]
+    row: rows.Run = {**run, "attempts": attempts}  # type: ignore[typeddict-item]
     return row
 
 
