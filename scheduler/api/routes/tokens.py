@@ -16,6 +16,7 @@ from scheduler.api.access import Scope
 from scheduler.api.definition import Instant
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.paging import MORE, BeforeId, Limit, Next, page
+from scheduler.errors import InvalidError
 from scheduler.store import access, watch
 from scheduler.tokens import SHOWN, digest, new_token
 
@@ -78,6 +79,8 @@ async def list_tokens(ask: Ask) -> Tokens:
 
 async def create_token(ask: Ask) -> NewToken:
     body: TokenBody = ask.body
+    if body.expires_at is not None and body.expires_in is not None:
+        raise InvalidError("expires_at and expires_in exclude each other")
     text = new_token()
     scopes = sorted(set(body.scopes))
     async with ask.data.changing(ask.caller) as conn:
