@@ -1,5 +1,5 @@
--- Who may use the HTTP API: the tokens, of which only a hash is kept.
--- A token may reach into several apps, so its key does not begin with one.
+-- Who may do what: tokens of the HTTP API, of which only a hash is kept, and roles of the database that reach some apps only.
+-- Both may reach into several apps, so their keys do not begin with one.
 
 create table scheduler.token (
     id           bigint      not null generated always as identity,
@@ -26,3 +26,9 @@ create table scheduler.token (
 ) with (fillfactor = 70);
 
 create unique index token_name on scheduler.token (name) where revoked_at is null;
+
+create table scheduler.restriction (
+    role regrole not null,  -- not its name: that may change, and a restriction must not get lost
+    apps text[]  not null,
+    constraint restriction_pkey primary key (role)
+);
