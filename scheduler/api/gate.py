@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +29,7 @@ SAFE_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _SAFE_NAMES = frozenset(name for name, _ in SAFE_HEADERS)
+_LONGEST = {"job": 200}  # characters; of other names 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -68,7 +70,7 @@ class Resource:
             ask.query = _query(request, operation.query)
         if operation.body is not None and not (operation.body_may_lack and _has_no_body(request)):
             _check_media(request, operation)
-            ask.body = _decoded(await read(request), operation.body)
+            ask.body = decoded(await read(request), operation.body)
         answer = await operation.handle(ask)
         if isinstance(answer, Response):
             return answer
@@ -116,9 +118,12 @@ def _has_no_body(request: Request) -> bool:
     return "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0"
 
 
-def _decoded(body: bytes, kind: Any) -> Any:
+def decoded(body: bytes, kind: Any) -> Any:
+    """The value of a JSON text. Problem 400, or msgspec's ValidationError or DecodeError, which become one."""
     try:
         return msgspec.json.decode(body, type=kind)
+    except UnicodeDecodeError:
+        raise Problem(400, "the JSON is not UTF-8") from None
     except RecursionError:
         raise Problem(400, "the JSON is nested too deeply") from None
 
@@ -131,6 +136,8 @@ def _parts(request: Request) -> dict[str, str]:
         raise Problem(404, "the path is not UTF-8") from None
     if any("\0" in text for text in parts.values()):
         raise Problem(404, "the path holds a NUL character")
+    if any(len(text) > _LONGEST.get(name, 100) for name, text in parts.items()):
+        raise Problem(404, "a name in the path is longer than any there is")
     return parts
 
 
@@ -148,9 +155,12 @@ def _query(request: Request, kind: Any) -> Any:
     if any("\0" in text for _, text in request.query_params.multi_items()):
         raise Problem(400, "the query holds a NUL character")
     query = msgspec.convert(given, kind, strict=False)
-    for field in fields:  # for msgspec the text `null` is None
-        if field.encode_name in given and getattr(query, field.name) is None:
-            raise Problem(400, f"{field.encode_name} has a value or is not given")
+    for field in fields:  # for msgspec the text `null` is None, and a number an instant
+        if field.encode_name not in given:
+            continue
+        value = getattr(query, field.name)
+        if value is None or (isinstance(value, datetime) and ":" not in given[field.encode_name]):
+            raise Problem(400, f"{field.encode_name} is {given[field.encode_name]}, which is no value of it")
     return query
 
 

@@ -54,10 +54,11 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(databases: Databases) -> Iterator[World]:
-    with databases.fresh() as dsn, psycopg.connect(dsn, autocommit=True) as db, served(dsn) as guarded:
+    with databases.fresh() as dsn, psycopg.connect(dsn, autocommit=True) as db:
         add_run(db, id=1)
         add_job(db)
-        with served(dsn, is_open=True) as open_to_all:
+        make_token(db, "first", ["read"])  # or the server makes one
+        with served(dsn) as guarded, served(dsn, is_open=True) as open_to_all:
             yield World({role.name: _client(role, guarded, open_to_all, db) for role in ROLES})
 
 
@@ -68,9 +69,9 @@ def _client(role: Role, guarded: Client, open_to_all: Client, db: psycopg.Connec
         return guarded
     if role.sends in {"unknown", "mistyped"}:
         return guarded.bearing(new_token() if role.sends == "unknown" else "sched_mistyped")
-    token = make_token(db, role.name, sorted(role.scopes or {"admin"}), role.apps)
+    token = make_token(db, f"token of {role.name}", sorted(role.scopes or {"admin"}), role.apps)
     if role.sends == "revoked":
-        db.execute("select scheduler.revoke_token(%s)", [role.name])
+        db.execute("select scheduler.revoke_token(%s)", [f"token of {role.name}"])
     return guarded.basic(token) if role.sends == "basic" else guarded.bearing(token)
 
 
@@ -129,7 +130,7 @@ def test_a_missing_scope_is_said_before_anything_is_looked_up(world: World, oper
 def test_a_list_holds_what_the_token_reaches_and_its_pages_are_full(world: World) -> None:
     """Filtered in the query: filtered after it, a page of one row would be empty before the app's turn comes."""
     client = world.clients["admin of the app"]
-    for app in ("a", "b", "t"):
+    for app in ("a", "b", "shop", "t"):
         world.clients["admin"]("PUT", f"/api/v1/apps/{app}/jobs/j", {"executor": "x", "spec": {}})
         world.clients["admin"]("POST", f"/api/v1/apps/{app}/jobs/j/trigger")
     for name in ("apps", "jobs", "queues", "runs"):

@@ -72,11 +72,11 @@ def test_a_run_is_shown_as_the_command_line_shows_it(api: Client, db: psycopg.Co
 
 
 def test_runs_are_found_by_state_job_and_queue(api: Client, db: psycopg.Connection) -> None:
-    done, running = add_run(db, queue="mail"), add_run(db, queue="mail")
+    done, running = add_run(db), add_run(db)
     worker = add_worker(db)
     lease, runs = claim(db, worker)
     finish(db, worker, lease, [done])
-    pending, of_job = add_run(db), add_run(db, job="nightly")
+    pending, of_job = add_run(db, queue="mail"), add_run(db, job="nightly", queue="mail")
     expected = {
         "": [of_job, pending, running, done],
         "state=succeeded": [done],
@@ -84,8 +84,8 @@ def test_runs_are_found_by_state_job_and_queue(api: Client, db: psycopg.Connecti
         "state=pending": [of_job, pending],
         "state=failed": [],
         "job=nightly": [of_job],
-        "queue=mail": [running, done],
-        "queue=mail&state=running": [running],
+        "queue=default": [running, done],
+        "queue=default&state=running": [running],
         f"before_id={running}": [done],
     }
     assert runs == [done, running]
