@@ -3,7 +3,7 @@
 __init__    main, the root group                 session     the database of a command
 run         run, worker                          inputs      what users type
 migrate     migrate, dsn                         show        tables and JSON
-jobs        job …                                foresight   when a job is due next
+jobs        job …
 runs        enqueue, runs …, logs                failure     how a command ends
 watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`

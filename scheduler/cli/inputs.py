@@ -13,6 +13,7 @@ import click
 from scheduler.cron import parse_duration
 from scheduler.errors import InvalidError, ScheduleError
 from scheduler.model import encode_spec
+from scheduler.shape import BUILT_IN, check_shape
 
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
@@ -24,6 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _MOST_INPUT = 8 * 1024 * 1024  # of a spec on stdin: it may be written generously, but not endlessly
 _SHOWN = 60
 _MOST_ID = 2**63 - 1
+_MOST_PORT = 65_535
 
 
 class Instant(_Type):
@@ -100,32 +102,32 @@ class QueueSlots(_Type):
         return name, int(slots)
 
 
+class Bind(_Type):
+    """`HOST:PORT`, `:PORT` for loopback, `[::1]:PORT`."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = value.rpartition(":")
+        if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= _MOST_PORT):
+            self.fail(f"{value[:_SHOWN]!r}: write HOST:PORT, like 127.0.0.1:8080", param, ctx)
+        return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
 _EXAMPLE = '{"command": ["echo", "hi"]}'
-_SHAPES: dict[str, tuple[str, type | tuple[type, ...], str]] = {
-    "python": ("task", str, '{"task": "send_email", "args": {}}'),
-    "shell": ("command", (str, list), _EXAMPLE),
-    "http": ("url", str, '{"url": "https://…"}'),
-    "sql": ("sql", str, '{"dsn": "main", "sql": "select 1"}'),
-    "kafka": ("topic", str, '{"topic": "orders", "key": "42", "value": {"paid": true}}'),
-    "sidekiq": ("class", str, '{"class": "CloseBooks", "args": [2026]}'),
-    "container": ("image", str, '{"image": "alpine:3.20", "command": ["echo", "hi"]}'),
-}
 
 
-def check_shape(executor: str, spec: dict[str, Any]) -> None:
+def check_spec(executor: str, spec: dict[str, Any]) -> None:
     """InvalidError when the spec lacks what its executor needs; a remark about an executor that is no built-in one."""
-    if executor not in _SHAPES:
+    if executor not in BUILT_IN:
         click.echo(
-            f"note: {executor[:_SHOWN]!r} is not a built-in executor ({', '.join(_SHAPES)}): "
+            f"note: {executor[:_SHOWN]!r} is not a built-in executor ({', '.join(BUILT_IN)}): "
             "a worker that has it as a plug-in must be there",
             err=True,
         )
-        return
-    key, kind, example = _SHAPES[executor]
-    if not isinstance(spec.get(key), kind) or not spec[key]:
-        raise InvalidError(f'the spec of executor {executor} needs "{key}"', hint=f"like {example}")
-    if executor == "python" and not isinstance(spec.get("args", {}), dict | list):
-        raise InvalidError('"args" of executor python must be an object or an array', hint=f"like {example}")
+    check_shape(executor, spec)
 
 
 def of_one_run(command: Command) -> Command:

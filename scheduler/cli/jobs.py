@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from scheduler.cli import foresight, show
-from scheduler.cli.inputs import Duration, Instant, Spec, check_shape
+from scheduler import foresight
+from scheduler.cli import show
+from scheduler.cli.inputs import Duration, Instant, Spec, check_spec
 from scheduler.cli.session import Connection, ask
 from scheduler.errors import ConflictError, NotFoundError, SchedulerError
 from scheduler.model import NewJob, encode_spec
@@ -76,7 +77,7 @@ def job() -> None:
 def add(*, app: str, executor: str, spec: dict[str, Any], replace: bool, **options: Any) -> None:
     """Add a job. SPEC_JSON is an object, or - to read one from stdin."""
     new = NewJob(app=app, executor=executor, spec=encode_spec(spec), **options)
-    check_shape(executor, spec)
+    check_spec(executor, spec)
 
     async def write(conn: Connection) -> Row:
         if not await define.add_job(conn, new, replace=replace):
@@ -91,7 +92,7 @@ def add(*, app: str, executor: str, spec: dict[str, Any], replace: bool, **optio
     # Of @after nobody knows more than the first: the second waits for the end of its run.
     count = 1 if parsed and parsed.kind == "after" else _SHOWN
     for instant in foresight.instants(row, count=count):
-        click.echo(f"  {foresight.with_local(instant, parsed)}")
+        click.echo(f"  {show.with_local(instant, parsed)}")
 
 
 @job.command("list")
@@ -230,7 +231,7 @@ def preview(
     if parsed.kind == "after":
         show.note("counted as if each run took no time")
     for instant in instants:
-        click.echo(foresight.with_local(instant, parsed))
+        click.echo(show.with_local(instant, parsed))
 
 
 def _state(row: Row) -> str:

@@ -14,17 +14,21 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scheduler import __version__, db
 from scheduler.cli import demo as demonstration
 from scheduler.cli import records, show
-from scheduler.cli.inputs import QueueSlots
+from scheduler.cli.inputs import Bind, QueueSlots
 from scheduler.cli.session import Connection, Place, located, prepare
 from scheduler.config import Settings, redact, resolve_listen_dsn
+from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
+
+if TYPE_CHECKING:
+    from scheduler.service import Server
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +85,16 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(cls=Variadic)
 @click.option("--no-worker", is_flag=True, help="Plan and reclaim only; execute nothing.")
 @click.option("--advertise", metavar="URL", help="Where clients reach this server; shown to who asks who owns an app.")
+@click.option("--http", "bind", type=Bind(), help="Serve the HTTP API there.")
+@click.option("--http-no-auth", is_flag=True, help="Ask for no tokens; on loopback only.")
 @click.option("--demo", is_flag=True, help="Add a job that says hello, and print its runs.")
 @_services
 def run(
     *,
     no_worker: bool,
     advertise: str | None,
+    bind: tuple[str, int] | None,
+    http_no_auth: bool,
     demo: bool,
     label: str | None,
     executors: str | None,
@@ -100,6 +108,7 @@ def run(
     Elsewhere python and http, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
+    _check_bind(bind, http_no_auth)
     records.start()
     settings = Settings.from_env()
     with located() as place:
@@ -107,9 +116,12 @@ def run(
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
         listen_dsn = _listening(listen_dsn)
-        parts = [_server(place, settings, label or socket.gethostname(), advertise, listen_dsn)]
+        server = _server(place, settings, label or socket.gethostname(), advertise, listen_dsn)
+        parts: list[Part] = [lambda stopping, _: server.run(stopping)]
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
+        if bind is not None:
+            parts.append(_api(place, settings, server, bind, is_open=http_no_auth))
         if demo:
             parts.append(_demo(place, settings))
 
@@ -162,11 +174,41 @@ def _listening(option: str | None) -> str | None:
     return dsn
 
 
-def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Part:
+def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Server:
     from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
 
-    server = Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
-    return lambda stopping, _: server.run(stopping)
+    return Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
+
+
+def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
+    if bind is None:
+        if is_open:
+            raise click.UsageError("--http-no-auth needs --http HOST:PORT")
+        return
+    if find_spec("uvicorn") is None or find_spec("starlette") is None:
+        raise MissingExtraError("--http", "http")
+    from scheduler.api.access import is_loopback  # noqa: PLC0415  an extra
+
+    if is_open and not is_loopback(bind[0]):
+        raise click.UsageError(f"--http-no-auth is for loopback only: {bind[0]} may be reached by others")
+
+
+def _api(place: Place, settings: Settings, server: Server, bind: tuple[str, int], *, is_open: bool) -> Part:
+    from scheduler.api.service import Api  # noqa: PLC0415  an extra, and 150 ms
+
+    def announce(token: str) -> None:
+        click.echo(f"the first token, with the scope admin, shown this once: {token}")
+
+    return Api(
+        place.dsn,
+        settings,
+        label=server.label,
+        host=bind[0],
+        port=bind[1],
+        is_open=is_open,
+        announce=announce,
+        complaint=server.complaint,
+    ).run
 
 
 def _worker(

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from scheduler.cron import Schedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -116,6 +119,14 @@ def instant(value: datetime | str | None) -> str:
 def exact(value: datetime) -> str:
     """ISO 8601 in UTC with a Z, to the microsecond where there is one."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def with_local(instant: datetime, schedule: Schedule | None) -> str:
+    """`2026-11-01T05:30:00Z  2026-11-01 01:30:00 -0400 EDT`; only the first in UTC."""
+    text = exact(instant)
+    if schedule is None or schedule.timezone == "UTC":
+        return text
+    return f"{text}  {instant.astimezone(ZoneInfo(schedule.timezone)):%Y-%m-%d %H:%M:%S %z %Z}"
 
 
 def _jsonable(value: Any) -> Any:

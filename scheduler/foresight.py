@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from scheduler.cli import show
 from scheduler.cron import Schedule, parse
 from scheduler.errors import ScheduleError, SchedulerError
 
@@ -62,14 +60,6 @@ def foreseen(row: Row) -> Row:
         except SchedulerError as error:
             shown["error"] = row["error"] or str(error)
     return shown
-
-
-def with_local(instant: datetime, schedule: Schedule | None) -> str:
-    """`2026-11-01T05:30:00Z  2026-11-01 01:30:00 -0400 EDT`; only the first in UTC."""
-    text = show.exact(instant)
-    if schedule is None or schedule.timezone == "UTC":
-        return text
-    return f"{text}  {instant.astimezone(ZoneInfo(schedule.timezone)):%Y-%m-%d %H:%M:%S %z %Z}"
 
 
 def _next(row: Row) -> datetime | None:

@@ -1,0 +1,38 @@
+"""The ASGI application, put together from the table of operations."""
+
+from __future__ import annotations
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from scheduler.api.access import Access
+from scheduler.api.data import Data
+from scheduler.api.gate import Resource, safely
+from scheduler.api.operation import Complaint, Operation
+from scheduler.api.problem import Problem
+from scheduler.api.routes import OPERATIONS
+from scheduler.config import Settings
+
+
+class Application:
+    """Paths are matched as they were sent, percent-encoded, and with a slash at their end or without."""
+
+    def __init__(self, access: Access, data: Data, settings: Settings, complaint: Complaint = lambda: None) -> None:
+        by_path: dict[str, list[Operation]] = {}
+        for operation in OPERATIONS:
+            by_path.setdefault(operation.path, []).append(operation)
+        routes = [
+            Route(path, endpoint=Resource(operations, access, data, settings, complaint))
+            for path, operations in by_path.items()
+        ]
+        self._router: ASGIApp = Router(routes, redirect_slashes=False, default=_nothing)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["raw_path"].decode("ascii", "replace")
+            scope = {**scope, "path": path.rstrip("/") or "/"}
+        await self._router(scope, receive, send)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await Problem(404, "there is nothing at this path").response()(scope, receive, safely(send))

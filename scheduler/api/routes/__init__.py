@@ -1,0 +1,20 @@
+"""All that the API offers: one module for each thing that requests are about."""
+
+from __future__ import annotations
+
+from scheduler.api.operation import Operation
+from scheduler.api.routes import apps, health, job_actions, jobs, logs, processes, queues, run_lists, tokens
+from scheduler.api.routes.docs import describing
+
+_OPERATIONS: tuple[Operation, ...] = (
+    *health.OPERATIONS,
+    *apps.OPERATIONS,
+    *queues.OPERATIONS,
+    *jobs.OPERATIONS,
+    *job_actions.OPERATIONS,
+    *run_lists.OPERATIONS,
+    *logs.OPERATIONS,
+    *processes.OPERATIONS,
+    *tokens.OPERATIONS,
+)
+OPERATIONS = (*_OPERATIONS, *describing(_OPERATIONS))
