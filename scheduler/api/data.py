@@ -1,10 +1,12 @@
 """The API's connections: a few, shared by all requests, with short statements.
 
-What a caller changes is written in a transaction that says who it was, for the audit log.
+What a caller changes is written in a transaction that says who it was, for the audit log. Runs that are inserted are not
+in it, and have connections of their own, so that a flood of them leaves the others to those who look and change.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -12,11 +14,13 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from psycopg import AsyncConnection
 
 from scheduler import db
+from scheduler.api.committer import Committer
 
 if TYPE_CHECKING:
     from scheduler.api.access import Caller
 
 CONNECTIONS = 4
+COPIES = 2  # of those connections: streams at a time
 PATIENCE = 5.0  # seconds that a request waits for one of them
 _ACTOR: LiteralString = "select set_config('scheduler.actor', %s, true)"
 
@@ -24,12 +28,19 @@ _ACTOR: LiteralString = "select set_config('scheduler.actor', %s, true)"
 class Data:
     def __init__(self, dsn: str, *, label: str, statement_timeout: float) -> None:
         self.dsn = dsn
-        self._pool = db.pool(dsn, name=f"server {label} api", size=CONNECTIONS, statement_timeout=statement_timeout)
+        name = f"server {label} api"
+        self._pool = db.pool(dsn, name=name, size=CONNECTIONS, statement_timeout=statement_timeout)
+        self._inserts = db.pool(dsn, name=f"{name} inserts", size=CONNECTIONS, statement_timeout=statement_timeout)
+        self._copies = asyncio.Semaphore(COPIES)
+        self.committer = Committer(dsn, name=f"{name} commits", statement_timeout=statement_timeout)
 
     async def open(self) -> None:
         await self._pool.open()
+        await self._inserts.open()
 
     async def close(self) -> None:
+        await self.committer.close()
+        await self._inserts.close()
         await self._pool.close()
 
     @asynccontextmanager
@@ -43,3 +54,20 @@ class Data:
         async with self._pool.connection(PATIENCE) as conn, conn.transaction():
             await conn.execute(_ACTOR, (f"token {caller.name}",))
             yield conn
+
+    @asynccontextmanager
+    async def inserting(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """One transaction that inserts runs and changes nothing else."""
+        async with self._inserts.connection(PATIENCE) as conn, conn.transaction():
+            yield conn
+
+    @asynccontextmanager
+    async def copying(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """As `inserting`, for a while. TimeoutError when as many do so as may."""
+        async with asyncio.timeout(PATIENCE):
+            await self._copies.acquire()
+        try:
+            async with self.inserting() as conn:
+                yield conn
+        finally:
+            self._copies.release()

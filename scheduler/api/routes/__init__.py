@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, health
+from scheduler.api.routes import apps, enqueue, health
 
-OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS, *enqueue.OPERATIONS)
