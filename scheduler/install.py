@@ -1,9 +1,13 @@
 """Installs the schema, brings it up to date, and tells whether this program and the database fit together.
 
 `sql/migrations` holds the shape of the data: each file is applied once, in the order of its number, and frozen by its
-checksum from then on. `sql/functions` holds everything that can be written anew: all of it is re-applied, whole, as
-soon as one file differs. Both happen in one transaction under an advisory lock, so twenty installers at once do the
-work of one, and an install that fails leaves nothing behind. With nothing to do, two small reads are all it costs.
+checksum from then on. `sql/functions` holds everything that can be written anew, `sql/grants` who may use what: all of
+it is re-applied, whole, as soon as one file differs. Both happen in one transaction under an advisory lock, so twenty
+installers at once do the work of one, and an install that fails leaves nothing behind. With nothing to do, two small
+reads are all it costs.
+
+Roles belong to all databases of a server, and to make them takes CREATEROLE, which the login at hand often lacks. So
+`migrate` makes none: `grant_roles` does, where it is asked to, and from then on `migrate` gives them what changed.
 
 `scheduler.migration` keeps the account. Its row 0 stands for the functions, and its checksum for all their files.
 """
@@ -19,12 +23,14 @@ from pathlib import Path
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
 
 from scheduler.db import Backoff, reason
 from scheduler.errors import SchemaError
 
 OLDEST_POSTGRES = 15
 FUNCTIONS = "functions"
+PUBLIC = "public"  # the file of grants that is no role's
 
 _PACKAGED = Path(__file__).parent / "_sql"  # in an installed wheel; a checkout has ../sql
 SQL_ROOT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "sql"
@@ -64,6 +70,13 @@ _RECORD = """
 """
 
 
+# Those that have the schema by a grant of their own: a role of another database is not let into this one by an upgrade.
+_GRANTED = """
+    select r.rolname from pg_namespace n cross join aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee
+    where n.nspname = 'scheduler' and a.privilege_type = 'USAGE'
+"""
+
+
 class State(StrEnum):
     ABSENT = "absent"
     OLDER = "older"
@@ -94,18 +107,30 @@ class SqlTree:
 
     migrations: tuple[SqlFile, ...]
     functions: tuple[SqlFile, ...]
+    grants: tuple[SqlFile, ...] = ()
 
     @classmethod
     def read(cls, root: Path = SQL_ROOT) -> SqlTree:
-        return cls(_files(root / "migrations", "*.sql"), _files(root / "functions", "*/*.sql"))
+        return cls(
+            _files(root / "migrations", "*.sql"),
+            _files(root / "functions", "*/*.sql"),
+            _files(root / "grants", "*.sql"),
+        )
 
     @property
     def newest(self) -> int:
         return max((one.version for one in self.migrations), default=0)
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The database's roles that have rights of their own."""
+        return tuple(one.name for one in self.grants if one.name != PUBLIC)
+
+    @property
     def functions_checksum(self) -> str:
-        return hashlib.sha256("".join(f"{one.name} {one.checksum}\n" for one in self.functions).encode()).hexdigest()
+        """Of the grants, too: they are given anew with the functions."""
+        files = (*self.functions, *self.grants)
+        return hashlib.sha256("".join(f"{one.name} {one.checksum}\n" for one in files).encode()).hexdigest()
 
 
 async def migrate(conn: AsyncConnection[TupleRow], tree: SqlTree | None = None) -> list[str]:
@@ -130,6 +155,29 @@ async def migrate(conn: AsyncConnection[TupleRow], tree: SqlTree | None = None) 
             "the schema was not changed: somebody keeps a table of it locked",
             hint="look for the oldest transaction in pg_stat_activity, and try again when it has ended",
         ) from error
+
+
+async def grant_roles(conn: AsyncConnection[TupleRow], tree: SqlTree | None = None) -> list[str]:
+    """Makes the roles that are missing, and gives all of them their rights in this database. Returns those it made.
+
+    SchemaError when they cannot be made: then nothing has changed. The schema must be this program's (see `migrate`).
+    """
+    tree = tree or SqlTree.read()
+    await ensure_known(conn, tree)
+    try:
+        async with conn.transaction():
+            await conn.execute(_BEGIN.encode())
+            made = [role for role in tree.roles if await _make_role(conn, role)]
+            for one in tree.grants:
+                await _run_file(conn, one)
+    except psycopg.errors.InsufficientPrivilege as error:
+        names = "; ".join(f"create role {role} nologin" for role in tree.roles)
+        raise SchemaError(
+            f"no role was made: {reason(error)}", hint=f"have somebody with CREATEROLE run `{names}`, and try again"
+        ) from error
+    except psycopg.Error as error:
+        raise SchemaError(f"no role was changed: {reason(error)}") from error
+    return made
 
 
 async def check(conn: AsyncConnection[TupleRow], tree: SqlTree | None = None) -> State:
@@ -184,6 +232,10 @@ async def _apply(conn: AsyncConnection[TupleRow], tree: SqlTree) -> list[str]:
         names.append(one.name)
     for one in tree.functions:
         await _run_file(conn, one)
+    granted = {str(name) for (name,) in await (await conn.execute(_GRANTED)).fetchall()}
+    for one in tree.grants:
+        if one.name == PUBLIC or one.name in granted:
+            await _run_file(conn, one)
     await conn.execute(_RECORD, (0, FUNCTIONS, tree.functions_checksum))
     return [*names, FUNCTIONS]
 
@@ -193,6 +245,18 @@ async def _prepare(conn: AsyncConnection[TupleRow]) -> None:
     if await found.fetchone() is None:  # `if not exists` would ask for CREATE on the database even when it is there
         await conn.execute("create schema scheduler")
     await conn.execute(_BOOKKEEPING)
+
+
+async def _make_role(conn: AsyncConnection[TupleRow], role: str) -> bool:
+    found = await conn.execute("select from pg_roles r where r.rolname = %s", [role])
+    if await found.fetchone() is not None:
+        return False
+    try:
+        async with conn.transaction():
+            await conn.execute(SQL("create role {} nologin").format(Identifier(role)))
+    except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        return False  # installers of two databases share the roles, and not the lock
+    return True
 
 
 async def _run_file(conn: AsyncConnection[TupleRow], one: SqlFile) -> None:

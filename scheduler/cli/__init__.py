@@ -8,7 +8,7 @@ runs        enqueue, runs …, logs                failure     how a command end
 watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`
 bench       bench                                verify      verify
-limits      limit
+limits      limit                                tokens      token …
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import bench, imports, jobs, limits, migrate, run, runs, verify, watch
+from scheduler.cli import bench, imports, jobs, limits, migrate, run, runs, tokens, verify, watch
 from scheduler.cli.failure import status_of
 
 
@@ -48,6 +48,7 @@ for command in (
     limits.limit,
     watch.servers,
     watch.workers,
+    tokens.token,
     imports.imports,
     bench.bench,
     verify.verify,

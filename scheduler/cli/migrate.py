@@ -14,10 +14,17 @@ LINGER = 60  # seconds
 
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 unless the schema is up to date.")
-def migrate(check: bool) -> int:
-    """Install or upgrade the schema."""
+@click.option("--roles", is_flag=True, help="Make the roles scheduler_reader, …_producer, …_worker and …_admin, too.")
+def migrate(*, check: bool, roles: bool) -> int:
+    """Install or upgrade the schema.
+
+    With --roles, roles of the database get the rights that people and programs need, and nothing more. That takes
+    CREATEROLE, unless they are there. From then on each upgrade brings their rights up to date.
+    """
+    if check and roles:
+        raise click.UsageError("--check and --roles exclude each other")
     with located() as place:
-        return asyncio.run(_migrate(place, check=check))
+        return asyncio.run(_migrate(place, check=check, roles=roles))
 
 
 @click.command()
@@ -38,10 +45,10 @@ async def _prepared(place: Place) -> None:
         await prepare(conn, place)
 
 
-async def _migrate(place: Place, *, check: bool) -> int:
+async def _migrate(place: Place, *, check: bool, roles: bool) -> int:
     # A migration may take longer than any statement of daily work.
     async with await db.connect(place.dsn, name="migrate", statement_timeout=0) as conn:
-        return await _check(conn) if check else await _apply(conn)
+        return await _check(conn) if check else await _apply(conn, roles=roles)
 
 
 async def _check(conn: Connection) -> int:
@@ -50,10 +57,14 @@ async def _check(conn: Connection) -> int:
     return 0 if state is install.State.CURRENT else 1
 
 
-async def _apply(conn: Connection) -> int:
+async def _apply(conn: Connection, *, roles: bool) -> int:
     applied = await install.migrate(conn)
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
         click.echo("up to date")
+    if roles:
+        for name in await install.grant_roles(conn):
+            click.echo(f"made role {name}")
+        click.echo("the roles have their rights")
     return 0

@@ -1,5 +1,7 @@
 create or replace function scheduler.begin(p_app text, p_worker bigint, p_lease bigint) returns bigint[]
-language plpgsql as $$
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 declare
     v_begun timestamptz;
     v_done  bigint[];
@@ -8,6 +10,9 @@ begin
     -- that must not be: they were cancelled, withdrawn or taken back meanwhile. Null: none of the lease may be executed,
     -- it is not the worker's any more, or its app is paused and it was given back. From here on a crash of the worker
     -- costs these runs an attempt, before it did not.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(p_app);
+    end if;
     select l.begun_at, coalesce(l.done, '{}') into v_begun, v_done from scheduler.lease l
     where l.app = p_app and l.id = p_lease and l.worker = p_worker
     for update;

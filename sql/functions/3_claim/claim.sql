@@ -12,6 +12,7 @@ create or replace function scheduler.claim(
     job text, timeout interval, max_attempts smallint, lost smallint, priority smallint, limited boolean
 )
 language plpgsql
+security definer set search_path = pg_catalog, pg_temp
 -- Planned once, and never over the whole table: with statistics from when the table was empty, or none at all, the
 -- planner prefers a sequential scan; and a claim of 500 that is planned each time takes 0.1 to 0.2 ms more.
 set plan_cache_mode = force_generic_plan
@@ -54,6 +55,9 @@ begin
     -- in a worker's hands would hold a slot for nothing. Claims of one queue with limits take turns, and who comes second
     -- finds nothing.
     -- Nothing is executed here, and the caller commits at once.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(p_app);
+    end if;
     perform from scheduler.worker w where w.id = p_worker and w.dead_at is null and w.stopped_at is null;
     if not found then
         raise exception 'worker % is not registered, has stopped or was declared dead', p_worker using

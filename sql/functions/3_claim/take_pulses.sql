@@ -7,6 +7,7 @@ create or replace function scheduler.take_pulses(
     ends_at timestamptz
 )
 language plpgsql
+security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
@@ -22,6 +23,10 @@ begin
     -- after_at + period, and then so long after each end), until ends_at, under the fence `lease`. is_gap: another worker
     -- was lost while it held the job, and may have fired what lies between after_at and now; that is not fired again.
     -- Few at a time, so that workers share what waits. Rows that another one is taking are passed over.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(a.one) from unnest(p_apps) as a (one);
+        p_apps := coalesce(p_apps, scheduler.apps_allowed());
+    end if;
     perform from scheduler.worker w where w.id = p_worker and w.dead_at is null and w.stopped_at is null;
     if not found then
         raise exception 'worker % is not registered, has stopped or was declared dead', p_worker using

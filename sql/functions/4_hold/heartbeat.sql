@@ -1,8 +1,13 @@
 create or replace function scheduler.heartbeat(p_worker bigint, out now timestamptz, out cancels bigint[])
-language plpgsql as $$
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 begin
     -- Says that the worker lives; returns the database's time and the runs it holds whose cancellation was asked for.
     -- A worker that was declared dead gets JS004: others have its work, and nothing it still reports will count.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit_worker(p_worker);
+    end if;
     update scheduler.worker w set seen_at = scheduler.clock()
     where w.id = p_worker and w.dead_at is null and w.stopped_at is null;
     if not found then

@@ -1,5 +1,7 @@
 create or replace function scheduler.cancel(app text, id bigint) returns boolean
-language plpgsql as $$
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 #variable_conflict use_column
 declare
     v_run   scheduler.run%rowtype;
@@ -9,6 +11,9 @@ begin
     -- cancelled unless it ends by itself first. False: there is no such run, or it has ended.
     -- A run found in neither table may be on its way from one to the other (a claim, a release, a retry): look again.
     -- A prefetched one is given back first, so that it ends in the same way: no attempt was started, none is counted.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(cancel.app);
+    end if;
     for v_look in 1..3 loop
         delete from scheduler.run r where r.app = cancel.app and r.id = cancel.id returning r.* into v_run;
         if found then

@@ -4,7 +4,9 @@ create or replace function scheduler.finish(
     p_finished_at timestamptz[] default null, p_retry_after interval[] default null,
     p_max_attempts smallint[] default null
 ) returns integer
-language plpgsql as $$
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 declare
     v_now   timestamptz := scheduler.clock();
     v_lease scheduler.lease%rowtype;
@@ -18,6 +20,9 @@ begin
     -- Outcomes: succeeded, failed, cancelled, and lost (the process that ran it died; three in a row end the run).
     -- p_retry_after replaces the backoff, p_max_attempts the run's own limit (0: do not try again).
     -- Whoever does not hold the lease changes nothing: the answer, how many attempts were ended, is then 0.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(p_app);
+    end if;
     select * into v_lease from scheduler.lease l
     where l.app = p_app and l.id = p_lease and l.worker = p_worker
     for update;

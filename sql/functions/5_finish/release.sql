@@ -1,6 +1,8 @@
 create or replace function scheduler.release(p_app text, p_worker bigint, p_lease bigint, p_runs bigint[] default null)
 returns integer
-language plpgsql as $$
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 declare
     v_lease scheduler.lease%rowtype;
     v_runs  bigint[];
@@ -8,6 +10,9 @@ declare
 begin
     -- Gives runs that were not started (null: all open ones of the lease) back into run, unharmed: no attempt is counted.
     -- One whose cancellation was asked for ends as cancelled instead. Only the holder can; returns how many came back.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(p_app);
+    end if;
     select * into v_lease from scheduler.lease l
     where l.app = p_app and l.id = p_lease and l.worker = p_worker
     for update;

@@ -2,6 +2,7 @@ create or replace function scheduler.release_pulses(
     p_app text, p_worker bigint, p_leases bigint[], p_is_over boolean default false
 ) returns integer
 language plpgsql
+security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
@@ -13,6 +14,9 @@ begin
     -- Lets go of jobs that the worker fires; it has reported, and nothing of them runs any more. Another worker may take
     -- them now. The row of one that was revoked goes, unless the planner has planned it anew; so does that of one whose
     -- last instant has passed (p_is_over), unless it was edited since. Only the holder can; returns how many it let go.
+    if session_user <> current_user or current_setting('role') <> 'none' then
+        perform scheduler.admit(p_app);
+    end if;
     for v_pulse in
         select p.ctid as place, p.revision is null or (p_is_over and p.revoked_at is null) as is_over
         from scheduler.pulse p
