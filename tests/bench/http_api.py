@@ -73,7 +73,7 @@ class Bench:
             yield
 
     def _token(self) -> str:
-        command = [sys.executable, "-m", "scheduler.cli", "token", "create", "bench", "--scope", "write", "--json"]
+        command = [sys.executable, "-m", "scheduler.cli", "token", "create", f"bench {os.getpid()}", "--scope", "write", "--json"]
         made = subprocess.run(command, env=self._env(), cwd=ROOT, check=True, capture_output=True, text=True).stdout
         return str(json.loads(made)["token"])
 
@@ -145,7 +145,7 @@ class Bench:
 
     def flood(self) -> None:
         body = json.dumps({"executor": "python", "spec": SPEC})
-        worker = [sys.executable, "-m", "scheduler.cli", "worker", "--app", "calm", "--import", "tests.support.tasks"]
+        worker = [sys.executable, "-m", "scheduler.cli", "worker", "--app", "calm", "--import", "worker.bench"]
         with self.process(worker, "worker.log") as log:
             _until(lambda: " is ready: " in log.read_text())
             calm, flooded = [], []
@@ -171,7 +171,7 @@ class Bench:
         while time.monotonic() < until:
             self.db.execute(
                 "insert into scheduler.run (app, executor, spec, run_at)"
-                """ values ('calm', 'python', '{"task": "nothing"}', clock_timestamp())"""
+                """ values ('calm', 'python', '{"task": "bench_async"}', clock_timestamp())"""
             )
             time.sleep(0.01)
         _until(lambda: self.db.execute("select from scheduler.run where app = 'calm' limit 1").rowcount == 0)
@@ -185,7 +185,6 @@ class Bench:
 
     def forget(self) -> None:
         self.db.execute("truncate scheduler.run")
-        self.db.execute("checkpoint")
 
 
 def _m(values: list[float]) -> float:
@@ -213,12 +212,13 @@ def _place(dsn: str | None, directory: Path) -> Iterator[str]:
         return
     from scheduler.embedded import Embedded  # noqa: PLC0415  an extra
 
+    directory.chmod(0o755)  # PostgreSQL runs as somebody else than root
     with Embedded(directory / "postgresql") as server:
         subprocess.run(
             [sys.executable, "-m", "scheduler.cli", "migrate"],
             env={**os.environ, "SCHEDULER_DSN": server.dsn}, cwd=ROOT, check=True, capture_output=True,
         )  # fmt: skip
-        yield server.admin_dsn
+        yield server.dsn
 
 
 def main() -> None:
