@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from scheduler.api.posted import PostedRun, runs_in_lines
+from scheduler.api.posted import PostedRun, run_in, runs_in_lines
 from scheduler.api.problem import Problem, problem_of
 from scheduler.model import SPEC_BYTES
 
@@ -67,8 +67,7 @@ class Lines:
     def _blame(self, lines: bytes) -> None:
         for number, line in enumerate(lines[:-1].split(b"\n"), self.read + 1):
             try:
-                if not runs_in_lines(line):
-                    raise Problem(400, "it is empty")
+                run_in(line)
             except (msgspec.MsgspecError, Problem, RecursionError, UnicodeDecodeError) as error:
                 said = problem_of(error).body
                 raise Problem(400, f"line {number}: {said.detail}", hint=said.hint) from None

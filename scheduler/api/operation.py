@@ -44,9 +44,9 @@ class Operation:
     """`path` has the names of its parts in braces; one named `app` must be within the caller's reach.
 
     `scope` None: for everybody, without a token. `body`, `query` and `answer` are types that msgspec knows; without
-    `body` the handler reads the request itself, if it has a body, and `reads` says of what type. What `handle` returns is
-    encoded with `status`, or that of a Reply; a Response is sent as it is. `media` are the types of body that are taken; empty: whatever it says.
-    `errors` are the statuses it may answer beyond those that every operation has.
+    `body` the handler reads the request itself, if it has a body, and `reads` says of what type. What `handle` returns
+    is encoded with `status`, or that of a Reply; a Response is sent as it is. `media` are the types of body that are
+    taken; empty: whatever it says. `errors` are the statuses it may answer beyond those that every operation has.
     """
 
     method: str

@@ -1,6 +1,7 @@
 """Which resource a path means. Parts in braces stand for any one part; a part as it is written goes before them.
 
-A tree and not Starlette's router, which tries one regular expression after the other: 1 us a path whatever their number.
+A tree and not Starlette's router, which tries one regular expression after the other: a path takes the same time
+however many there are.
 """
 
 from __future__ import annotations

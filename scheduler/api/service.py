@@ -44,13 +44,14 @@ class Api:
         host: str,
         port: int,
         is_open: bool = False,
+        listen_dsn: str | None = None,
         announce: Callable[[str], None],
     ) -> None:
         """Binds at once. `is_open`: without tokens. `announce` is given the first token, which is made on a database
         that has none. ConfigError when it cannot listen there.
         """
         self._socket = _listen(host, port)
-        self._data = Data(dsn, label=label, statement_timeout=settings.statement_timeout)
+        self._data = Data(dsn, label=label, statement_timeout=settings.statement_timeout, listen_dsn=listen_dsn)
         self._access = Access(self._data, is_open=is_open)
         self._is_open = is_open
         self._announce = announce

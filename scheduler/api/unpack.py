@@ -10,7 +10,8 @@ from scheduler.api.problem import Problem
 PIECE = 256 * 1024
 """Bytes that are unpacked at a time."""
 MOST_GROWTH = 200
-"""Times that it may grow, beyond the first piece: runs that are alike grow twenty- to fiftyfold, a bomb a thousandfold."""
+"""Times that it may grow, beyond the first piece. Runs that are alike grow twenty- to fiftyfold, a bomb a thousandfold.
+"""
 _GZIP = 16 + zlib.MAX_WBITS
 
 

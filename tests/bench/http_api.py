@@ -73,7 +73,17 @@ class Bench:
             yield
 
     def _token(self) -> str:
-        command = [sys.executable, "-m", "scheduler.cli", "token", "create", f"bench {os.getpid()}", "--scope", "write", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "scheduler.cli",
+            "token",
+            "create",
+            f"bench {os.getpid()}",
+            "--scope",
+            "write",
+            "--json",
+        ]
         made = subprocess.run(command, env=self._env(), cwd=ROOT, check=True, capture_output=True, text=True).stdout
         return str(json.loads(made)["token"])
 
@@ -103,7 +113,8 @@ class Bench:
             raise SystemExit(said)
         rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
         late = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
-        assert rate and late, said
+        assert rate, said
+        assert late, said
         return float(rate[1]), float(late[1]) * {"us": 0.001, "ms": 1, "s": 1000}[late[2]]
 
     def singles(self) -> None:
@@ -116,7 +127,9 @@ class Bench:
             lates.append(late)
             self.forget()
         ratio = statistics.median(one / other for one, other in zip(real, empty, strict=True))
-        print(f"single posts: {_m(real):,.0f}/s, p99 {_m(lates):.1f} ms; empty: {_m(empty):,.0f}/s; ratio {ratio:.2f}")
+        print(  # noqa: T201
+            f"single posts: {_m(real):,.0f}/s, p99 {_m(lates):.1f} ms; empty: {_m(empty):,.0f}/s; ratio {ratio:.2f}"
+        )
 
     def lines(self, count: int) -> None:
         spec = json.dumps(SPEC)

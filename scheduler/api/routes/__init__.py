@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, enqueue, health
+from scheduler.api.routes import apps, enqueue, health, work
 
-OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS, *enqueue.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS, *enqueue.OPERATIONS, *work.OPERATIONS)

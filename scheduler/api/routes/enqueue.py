@@ -84,7 +84,7 @@ async def _one(ask: Ask, key: str | None, body: bytes, row: bytes) -> Reply:
         run, is_new = await insert.enqueue_row(conn, row)
         return Reply(201 if is_new else 200, One(run))
 
-    async with ask.data.inserting() as conn:
+    async with ask.data.adding() as conn:
         return await _once(ask, conn, key, hashlib.sha256(body).digest(), enqueue)
 
 
@@ -92,7 +92,7 @@ async def _several(ask: Ask, key: str | None, body: bytes, rows: list[bytes]) ->
     async def add(conn: AsyncConnection[Any]) -> Reply:
         return Reply(201, Several(await insert.insert_runs(conn, rows) if rows else []))
 
-    async with ask.data.inserting() as conn:
+    async with ask.data.adding() as conn:
         return await _once(ask, conn, key, hashlib.sha256(body).digest(), add)
 
 
