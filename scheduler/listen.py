@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import psycopg
@@ -59,6 +60,8 @@ class Listener:
         self._turn = asyncio.Lock()
         self._hearing: asyncio.Future[None] | None = None
         self._is_known_to_be_pooled = False
+        self.lost_at: float | None = time.monotonic()
+        """Since when nothing is heard, by the monotonic clock; None while it listens."""
 
     @property
     def is_connected(self) -> bool:
@@ -120,7 +123,7 @@ class Listener:
             for channel in self._channels:
                 await conn.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
             mine = await _backend(conn)
-            self._conn = conn
+            self._conn, self.lost_at = conn, None
             backoff.reset()
             self._connected()
             while True:
@@ -131,6 +134,7 @@ class Listener:
                                 raise PooledError
         finally:
             self._conn = None
+            self.lost_at = self.lost_at or time.monotonic()
             await conn.close()
 
     async def _is_shared(self, conn: Session) -> bool:

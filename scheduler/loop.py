@@ -31,7 +31,7 @@ class Loop:
         self.name = name
         self.last_success = time.monotonic()
         self._step = step
-        self._floor = floor
+        self.floor = floor
         self._timeout = timeout
         self._woken = asyncio.Event()
         self._backoff = Backoff()
@@ -54,7 +54,7 @@ class Loop:
             if self._stopping:
                 return
             if delay > 0:
-                await _event_or_time(self._woken, min(delay, self._floor))
+                await _event_or_time(self._woken, min(delay, self.floor))
             else:
                 await asyncio.sleep(0)
 

@@ -44,6 +44,10 @@ GATHERED = 0.02
 """Seconds in which notifications are gathered: runs of jobs that end by the thousand would each start a planning."""
 LAST_WORDS = 5.0
 """Seconds that a server which leaves tries to say so; it is declared dead otherwise, which hurts nobody."""
+LATE = 15.0
+"""Seconds without success, beyond its pause, after which a loop keeps the server from being ready. A planning of
+100,000 jobs takes 7."""
+_NEEDED = ("heartbeat", "assigner", "planner", "reclaimer")
 
 
 class Server:
@@ -95,6 +99,20 @@ class Server:
             await self._stop(tasks)
         for task in ended:
             task.result()  # nothing but `stopping` ends by itself; if a loop did, its error is the process's
+
+    def complaint(self) -> str | None:
+        """What keeps it from its work, in a line: a loop that fails, or a listener that is lost for long."""
+        if self.id is None:
+            return "the server is starting"
+        now = time.monotonic()
+        for name in _NEEDED:
+            silent = now - self.loops[name].last_success
+            if silent > self.loops[name].floor + LATE:
+                return f"the {name} has not succeeded for {silent:.0f} s"
+        lost = self.listener.lost_at
+        if lost is not None and now - lost > LATE and not self.listener.is_hopeless:
+            return f"notifications are not heard for {now - lost:.0f} s"
+        return None
 
     async def _start(self) -> None:
         conn = await db.connect(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from scheduler import tokens
 from scheduler.api.data import Data
@@ -20,15 +21,8 @@ from scheduler.api.problem import Problem
 from scheduler.store import access
 
 Scope = Literal["read", "write", "work", "admin"]
-SCOPES: frozenset[str] = frozenset(get_args(Scope))
 REMEMBERED = 2.0
 _MOST_REMEMBERED = 10_000
-_IMPLIED: dict[str, frozenset[str]] = {
-    "read": frozenset({"read"}),
-    "write": frozenset({"read", "write"}),
-    "work": frozenset({"work"}),
-    "admin": SCOPES,
-}
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="walclock"'}
 
 
@@ -43,8 +37,13 @@ class Caller:
     def reaches(self, app: str) -> bool:
         return self.apps is None or app in self.apps
 
+    @property
+    def among(self) -> list[str] | None:
+        """The apps that it may see, for a query; None: all of them."""
+        return None if self.apps is None else sorted(self.apps)
 
-ANYONE = Caller("without a token", SCOPES)
+
+ANYONE = Caller("without a token", frozenset(tokens.SCOPES))
 """Who calls where no token is asked for: on loopback, with --http-no-auth."""
 
 
@@ -57,8 +56,11 @@ class Access:
         self._used: set[str] = set()
 
     async def admit(self, headers: Mapping[str, str]) -> Caller:
-        """Who asks. Problem 401 without a token, or with one that is unknown, expired or revoked."""
+        """Who asks. Problem 401 without a token, or with one that is unknown, expired or revoked; where none is asked
+        for, 421 unless the request is meant for loopback.
+        """
         if self._is_open:
+            _ensure_loopback(headers.get("host", ""))
             return ANYONE
         token = _token(headers.get("authorization", ""))
         if token is None:
@@ -83,14 +85,30 @@ class Access:
             return caller
         async with self._data.reading() as conn:
             found = await access.token_of(conn, digest)
-        caller = None
-        if found is not None:
-            scopes = frozenset[str]().union(*(_IMPLIED[scope] for scope in found.scopes))
-            caller = Caller(found.name, scopes, found.apps)
+        caller = None if found is None else Caller(found.name, found.scopes, found.apps)
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[digest] = (now + REMEMBERED, caller)
         return caller
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _ensure_loopback(host: str) -> None:
+    """Without tokens the name is all that tells us from others: a page whose own name was made to lead to 127.0.0.1
+    could ask for anything here, and its browser would let it read the answers.
+    """
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if not is_loopback(name):
+        raise Problem(421, "without tokens this answers for localhost, 127.0.0.1 and [::1] only, by the header Host")
 
 
 def _token(header: str) -> str | None:

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 from scheduler.api.access import Access
 from scheduler.api.data import Data
 from scheduler.api.gate import Resource, safely
-from scheduler.api.operation import Operation
+from scheduler.api.operation import Complaint, Operation
 from scheduler.api.problem import Problem
 from scheduler.api.routes import OPERATIONS
 from scheduler.api.routing import Routes
@@ -17,12 +17,12 @@ from scheduler.config import Settings
 class Application:
     """Paths are matched as they were sent, percent-encoded, and with a slash at their end or without."""
 
-    def __init__(self, access: Access, data: Data, settings: Settings) -> None:
+    def __init__(self, access: Access, data: Data, settings: Settings, complaint: Complaint = lambda: None) -> None:
         by_path: dict[str, list[Operation]] = {}
         for operation in OPERATIONS:
             by_path.setdefault(operation.path, []).append(operation)
         self._routes = Routes(
-            {path: Resource(operations, access, data, settings) for path, operations in by_path.items()}
+            {path: Resource(operations, access, data, settings, complaint) for path, operations in by_path.items()}
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

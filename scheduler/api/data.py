@@ -30,6 +30,8 @@ _ACTOR: LiteralString = "select set_config('scheduler.actor', %s, true)"
 class Data:
     def __init__(self, dsn: str, *, label: str, statement_timeout: float, listen_dsn: str | None = None) -> None:
         self.dsn = dsn
+        self.ending = asyncio.Event()
+        """Set when the server stops: what is streamed without an end of its own ends now."""
         name = f"server {label} api"
         self._pool = db.pool(dsn, name=name, size=CONNECTIONS, statement_timeout=statement_timeout)
         self._inserts = db.pool(dsn, name=f"{name} inserts", size=CONNECTIONS, statement_timeout=statement_timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from scheduler.api.access import Access
 from scheduler.api.data import Data
-from scheduler.api.operation import JSON, Ask, Operation, Reply
+from scheduler.api.operation import JSON, Ask, Complaint, Operation, Reply
 from scheduler.api.problem import Problem, problem_of
 from scheduler.config import Settings
 
@@ -29,19 +30,23 @@ SAFE_HEADERS = (
 )
 _SAFE_NAMES = frozenset(name for name, _ in SAFE_HEADERS)
 _JSON_HEADERS = (*SAFE_HEADERS, (b"content-type", JSON.encode()))
+_LONGEST = {"job": 200}  # characters; of other names 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Resource:
     """The operations of one path, as an ASGI application."""
 
-    def __init__(self, operations: Sequence[Operation], access: Access, data: Data, settings: Settings) -> None:
+    def __init__(
+        self, operations: Sequence[Operation], access: Access, data: Data, settings: Settings, complaint: Complaint
+    ) -> None:
         self._operations = {operation.method: operation for operation in operations}
         if "GET" in self._operations:
             self._operations["HEAD"] = self._operations["GET"]
         self._access = access
         self._data = data
         self._settings = settings
+        self._complaint = complaint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -67,14 +72,14 @@ class Resource:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
         refuse_cross_site(request.method, headers)
         caller = await self._admit(operation, headers)
-        ask = Ask(request, headers, caller, self._data, self._settings, _parts(request))
+        ask = Ask(request, headers, caller, self._data, self._settings, _parts(request), self._complaint)
         if "app" in ask.path and not ask.caller.reaches(ask.path["app"]):
             raise Problem(404, f"there is no app {ask.path['app']}")
         if operation.query is not None:
             ask.query = _query(request, operation.query)
-        if operation.body is not None:
+        if operation.body is not None and not (operation.body_may_lack and _has_no_body(headers)):
             media_of(ask, operation.media)
-            ask.body = msgspec.json.decode(await read(ask), type=operation.body)
+            ask.body = decoded(await read(ask), operation.body)
         answer = await operation.handle(ask)
         if isinstance(answer, Response):
             return operation.status, answer
@@ -88,6 +93,8 @@ class Resource:
         caller = await self._access.admit(headers)
         if operation.scope not in caller.scopes:
             raise Problem(403, f"this needs a token with the scope {operation.scope}")
+        if operation.everywhere and caller.apps is not None:
+            raise Problem(403, "this is about all apps, and the token is for some of them")
         return caller
 
 
@@ -131,6 +138,20 @@ def media_of(ask: Ask, media: Sequence[str]) -> str:
     return given
 
 
+def _has_no_body(headers: Mapping[str, str]) -> bool:
+    return "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+
+
+def decoded(body: bytes, kind: Any) -> Any:
+    """The value of a JSON text. Problem 400, or msgspec's ValidationError or DecodeError, which become one."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except UnicodeDecodeError:
+        raise Problem(400, "the JSON is not UTF-8") from None
+    except RecursionError:
+        raise Problem(400, "the JSON is nested too deeply") from None
+
+
 def _parts(request: Request) -> dict[str, str]:
     """The path's parts. They are matched as they were sent, so that a name may hold a slash, and decoded here."""
     try:
@@ -139,12 +160,15 @@ def _parts(request: Request) -> dict[str, str]:
         raise Problem(404, "the path is not UTF-8") from None
     if any("\0" in text for text in parts.values()):
         raise Problem(404, "the path holds a NUL character")
+    if any(len(text) > _LONGEST.get(name, 100) for name, text in parts.items()):
+        raise Problem(404, "a name in the path is longer than any there is")
     return parts
 
 
 def _query(request: Request, kind: Any) -> Any:
     given: dict[str, Any] = {}
-    many = {field.name for field in msgspec.structs.fields(kind) if "tuple" in str(field.type)}
+    fields = msgspec.structs.fields(kind)
+    many = {field.encode_name for field in fields if "tuple" in str(field.type)}
     for name, text in request.query_params.multi_items():
         if name in many:
             given.setdefault(name, []).append(text)
@@ -152,7 +176,16 @@ def _query(request: Request, kind: Any) -> Any:
             raise Problem(400, f"{name} is given twice")
         else:
             given[name] = text
-    return msgspec.convert(given, kind, strict=False)
+    if any("\0" in text for _, text in request.query_params.multi_items()):
+        raise Problem(400, "the query holds a NUL character")
+    query = msgspec.convert(given, kind, strict=False)
+    for field in fields:  # for msgspec the text `null` is None, and a number an instant
+        if field.encode_name not in given:
+            continue
+        value = getattr(query, field.name)
+        if value is None or (isinstance(value, datetime) and ":" not in given[field.encode_name]):
+            raise Problem(400, f"{field.encode_name} is {given[field.encode_name]}, which is no value of it")
+    return query
 
 
 def safely(send: Send) -> Send:

@@ -13,6 +13,9 @@ from scheduler.api.data import Data
 from scheduler.config import Settings
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
+Complaint = Callable[[], str | None]
+"""What keeps the process from its work, in a line; None: nothing."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Ask:
     data: Data
     settings: Settings
     path: dict[str, str]
+    complaint: Complaint
     body: Any = None
     query: Any = None
 
@@ -43,10 +47,14 @@ class Reply:
 class Operation:
     """`path` has the names of its parts in braces; one named `app` must be within the caller's reach.
 
-    `scope` None: for everybody, without a token. `body`, `query` and `answer` are types that msgspec knows; without
-    `body` the handler reads the request itself, if it has a body, and `reads` says of what type. What `handle` returns
-    is encoded with `status`, or that of a Reply; a Response is sent as it is. `media` are the types of body that are
-    taken; empty: whatever it says. `errors` are the statuses it may answer beyond those that every operation has.
+    `scope` None: for everybody, without a token. `everywhere`: only for a token that reaches every app. `body`, `query`
+    and `answer` are types that msgspec knows; without `body` the handler reads the request itself, if it has a body.
+    What `handle` returns is encoded with `status`, or that of a Reply; a Response is sent as it is. `media` are the types
+    of body that are taken; empty: whatever it says. `errors` are the statuses it may answer beyond those that every
+    operation has.
+
+    For the document alone: `reads`, the type of a body that the handler reads itself; `example`, of a body; `sends`,
+    the media type of the answer; `also`, other statuses of success; `conditions`, the headers that it looks at.
     """
 
     method: str
@@ -56,14 +64,20 @@ class Operation:
     summary: str
     tag: str
     body: Any = None
-    reads: Any = None
     query: Any = None
     answer: Any = None
     status: int = 200
     media: tuple[str, ...] = (JSON,)
     errors: tuple[int, ...] = ()
+    everywhere: bool = False
+    body_may_lack: bool = False
+    reads: Any = None
+    example: Any = None
+    sends: str = JSON
+    also: tuple[int, ...] = ()
+    conditions: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Its `operationId`: the handler's name."""
-        return self.handle.__name__  # type: ignore[attr-defined, no-any-return]
+        return self.handle.__name__

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from scheduler.api.problem import Problem
 from scheduler.model import SPEC_BYTES, holds_nul
@@ -19,6 +19,7 @@ _SMALLINT = 32_767
 _INTEGER = 2**31 - 1
 _BRACE = ord("{")
 _NO_SPEC = Raw(b"{}")
+_OBJECT = {"type": "object", "default": {}}
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Tag = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -28,7 +29,9 @@ class PostedRun(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False
     """A run to be enqueued. Without `run_at` and `delay` it is due at once; all counts by the database's clock."""
 
     executor: Annotated[Name, Meta(description="How it is executed: python, shell, http, …")]
-    spec: Annotated[Raw, Meta(description="What the executor is told: a JSON object of at most 1 MiB.")] = _NO_SPEC
+    spec: Annotated[Raw, Meta(description="What the executor is told; at most 1 MiB.", extra_json_schema=_OBJECT)] = (
+        field(default_factory=lambda: _NO_SPEC)  # not as a default, of which the OpenAPI document can make no JSON
+    )
     queue: Name = "default"
     run_at: Annotated[datetime, Meta(tz=True)] | None = None
     delay: Annotated[float, Meta(ge=0, le=_CENTURY, description="Seconds from now, instead of run_at.")] | None = None

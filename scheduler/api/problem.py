@@ -18,6 +18,7 @@ from scheduler.errors import (
     NotFoundError,
     ReadOnlyError,
     SchedulerError,
+    SchemaError,
 )
 from scheduler.store.refusal import explained
 
@@ -35,6 +36,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (LeaseLostError, 410),
     (ReadOnlyError, 503),
     (ConfigError, 503),
+    (SchemaError, 503),
     (PoolTimeout, 503),
     (psycopg.OperationalError, 503),
     (TimeoutError, 503),
@@ -86,7 +88,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _known(error: Exception, status: int) -> Problem:
-    if status == 503:  # noqa: PLR2004  whose words may name hosts and users
+    if status == 503 and not isinstance(error, SchemaError):  # noqa: PLR2004  whose words may name hosts and users
         log.warning("a request was refused: %s", " ".join(str(error).split()))
         return Problem(status, _AWAY, headers={"Retry-After": RETRY_AFTER})
     if isinstance(error, SchedulerError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import uvicorn
 from scheduler.api.access import Access
 from scheduler.api.application import Application
 from scheduler.api.data import Data
+from scheduler.api.operation import Complaint
 from scheduler.config import Settings
 from scheduler.errors import ConfigError, SchedulerError
 from scheduler.loop import Loop, describe
@@ -46,9 +46,10 @@ class Api:
         is_open: bool = False,
         listen_dsn: str | None = None,
         announce: Callable[[str], None],
+        complaint: Complaint,
     ) -> None:
         """Binds at once. `is_open`: without tokens. `announce` is given the first token, which is made on a database
-        that has none. ConfigError when it cannot listen there.
+        that has none. `complaint` says what keeps the process from its work. ConfigError when it cannot listen there.
         """
         self._socket = _listen(host, port)
         self._data = Data(dsn, label=label, statement_timeout=settings.statement_timeout, listen_dsn=listen_dsn)
@@ -56,7 +57,7 @@ class Api:
         self._is_open = is_open
         self._announce = announce
         config = uvicorn.Config(
-            Application(self._access, self._data, settings),
+            Application(self._access, self._data, settings, complaint),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -83,6 +84,7 @@ class Api:
         finally:
             waiting.cancel()
             noting.cancel()
+            self._data.ending.set()
             self._server.should_exit = True
             await asyncio.gather(serving, noting, return_exceptions=True)
             await self._data.close()
@@ -102,16 +104,6 @@ class Api:
     async def _note(self) -> float:
         await self._access.note_use()
         return NOTED
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ import click
 from scheduler.cron import parse_duration
 from scheduler.errors import InvalidError, ScheduleError
 from scheduler.model import encode_spec
+from scheduler.shape import BUILT_IN, check_shape
 
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
@@ -116,28 +117,17 @@ class Bind(_Type):
 
 
 _EXAMPLE = '{"command": ["echo", "hi"]}'
-_SHAPES: dict[str, tuple[str, type | tuple[type, ...], str]] = {
-    "python": ("task", str, '{"task": "send_email", "args": {}}'),
-    "shell": ("command", (str, list), _EXAMPLE),
-    "http": ("url", str, '{"url": "https://…"}'),
-    "sql": ("sql", str, '{"dsn": "main", "sql": "select 1"}'),
-}
 
 
-def check_shape(executor: str, spec: dict[str, Any]) -> None:
+def check_spec(executor: str, spec: dict[str, Any]) -> None:
     """InvalidError when the spec lacks what its executor needs; a remark about an executor that is no built-in one."""
-    if executor not in _SHAPES:
+    if executor not in BUILT_IN:
         click.echo(
-            f"note: {executor[:_SHOWN]!r} is not a built-in executor ({', '.join(_SHAPES)}): "
+            f"note: {executor[:_SHOWN]!r} is not a built-in executor ({', '.join(BUILT_IN)}): "
             "a worker that has it as a plug-in must be there",
             err=True,
         )
-        return
-    key, kind, example = _SHAPES[executor]
-    if not isinstance(spec.get(key), kind) or not spec[key]:
-        raise InvalidError(f'the spec of executor {executor} needs "{key}"', hint=f"like {example}")
-    if executor == "python" and not isinstance(spec.get("args", {}), dict | list):
-        raise InvalidError('"args" of executor python must be an object or an array', hint=f"like {example}")
+    check_shape(executor, spec)
 
 
 def of_one_run(command: Command) -> Command:

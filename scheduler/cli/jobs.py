@@ -9,7 +9,7 @@ import click
 
 from scheduler import foresight
 from scheduler.cli import show
-from scheduler.cli.inputs import Duration, Instant, Spec, check_shape
+from scheduler.cli.inputs import Duration, Instant, Spec, check_spec
 from scheduler.cli.session import Connection, ask
 from scheduler.errors import ConflictError, NotFoundError, SchedulerError
 from scheduler.model import NewJob, encode_spec
@@ -77,7 +77,7 @@ def job() -> None:
 def add(*, app: str, executor: str, spec: dict[str, Any], replace: bool, **options: Any) -> None:
     """Add a job. SPEC_JSON is an object, or - to read one from stdin."""
     new = NewJob(app=app, executor=executor, spec=encode_spec(spec), **options)
-    check_shape(executor, spec)
+    check_spec(executor, spec)
 
     async def write(conn: Connection) -> Row:
         if not await define.add_job(conn, new, replace=replace):

@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from scheduler.cli.session import Connection, Place, located, prepare
 from scheduler.config import Settings, redact, resolve_listen_dsn
 from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
+
+if TYPE_CHECKING:
+    from scheduler.service import Server
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +108,12 @@ def run(
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
         listen_dsn = _listening(listen_dsn)
-        parts = [_server(place, settings, label or socket.gethostname(), advertise, listen_dsn)]
+        server = _server(place, settings, label or socket.gethostname(), advertise, listen_dsn)
+        parts: list[Part] = [lambda stopping, _: server.run(stopping)]
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
         if bind is not None:
-            parts.append(_api(place, settings, label or socket.gethostname(), bind, listen_dsn, is_open=http_no_auth))
+            parts.append(_api(place, settings, server, bind, listen_dsn, is_open=http_no_auth))
         if demo:
             parts.append(_demo(place, settings))
 
@@ -162,11 +166,10 @@ def _listening(option: str | None) -> str | None:
     return dsn
 
 
-def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Part:
+def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Server:
     from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
 
-    server = Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
-    return lambda stopping, _: server.run(stopping)
+    return Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
 
 
 def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
@@ -176,31 +179,37 @@ def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
         return
     if find_spec("uvicorn") is None or find_spec("starlette") is None:
         raise MissingExtraError("--http", "http")
-    from scheduler.api.service import is_loopback  # noqa: PLC0415  an extra
+    from scheduler.api.access import is_loopback  # noqa: PLC0415  an extra
 
     if is_open and not is_loopback(bind[0]):
         raise click.UsageError(f"--http-no-auth is for loopback only: {bind[0]} may be reached by others")
 
 
 def _api(
-    place: Place, settings: Settings, label: str, bind: tuple[str, int], listen_dsn: str | None, *, is_open: bool
+    place: Place,
+    settings: Settings,
+    server: Server,
+    bind: tuple[str, int],
+    listen_dsn: str | None,
+    *,
+    is_open: bool,
 ) -> Part:
     from scheduler.api.service import Api  # noqa: PLC0415  an extra, and 150 ms
 
     def announce(token: str) -> None:
         click.echo(f"the first token, with the scope admin, shown this once: {token}")
 
-    api = Api(
+    return Api(
         place.dsn,
         settings,
-        label=label,
+        label=server.label,
         host=bind[0],
         port=bind[1],
         is_open=is_open,
         listen_dsn=listen_dsn,
         announce=announce,
-    )
-    return api.run
+        complaint=server.complaint,
+    ).run
 
 
 def _worker(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from scheduler.cli import show
-from scheduler.cli.inputs import Duration, Instant, Spec, check_shape, of_one_run
+from scheduler.cli.inputs import Duration, Instant, Spec, check_spec, of_one_run
 from scheduler.cli.session import Connection, ask
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.model import NewRun, encode_spec
@@ -43,7 +43,7 @@ def enqueue(
         raise click.UsageError("--at and --in exclude each other")
     options["tags"] = options["tags"] or None
     run = NewRun(app=app, executor=executor, spec=encode_spec(spec), run_at=at, **options)
-    check_shape(executor, spec)
+    check_spec(executor, spec)
 
     async def write(conn: Connection) -> int:
         # The delay counts from the database's now: what is due is decided there.

@@ -25,7 +25,7 @@ def apps(after: str, limit: int, as_json: bool) -> None:
 
     The owner is a server's id. Each time an app gets another owner, its epoch grows.
     """
-    rows = [_counted(row) for row in ask(lambda conn: watch.apps(conn, after=after, limit=limit))]
+    rows = [watch.counted(row) for row in ask(lambda conn: watch.apps(conn, after=after, limit=limit))]
     if as_json:
         show.document({"apps": rows})
         return
@@ -73,7 +73,7 @@ def queues(app: str | None, after: tuple[str, str], limit: int, as_json: bool) -
 
     KEYED: how many of the pending runs have a concurrency key. LIMITS: slots taken of those there are, and the rate.
     """
-    rows = [_counted(row) for row in ask(lambda conn: watch.queues(conn, app=app, after=after, limit=limit))]
+    rows = [watch.counted(row) for row in ask(lambda conn: watch.queues(conn, app=app, after=after, limit=limit))]
     if as_json:
         show.document({"queues": rows})
         return
@@ -155,13 +155,6 @@ def _state(row: Row) -> str:
         return f"silent for {show.duration(row['silent_for'])}"
     end: datetime | str | None = row["dead_at"] or row["stopped_at"]
     return f"{row['state']} {show.instant(end)}".rstrip()
-
-
-def _counted(row: Row) -> Row:
-    """Counts stop at a bound; the row then says that there is more, instead of a number that looks exact."""
-    capped: Row = {key: row[key] > watch.COUNTED for key in ("pending", "jobs", "keyed") if key in row}
-    counts: Row = {key: min(row[key], watch.COUNTED) for key in capped}
-    return {**row, **counts, **{f"{key}_is_at_least": is_capped for key, is_capped in capped.items()}}
 
 
 def _limits(row: Row) -> str:

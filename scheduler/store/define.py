@@ -64,6 +64,12 @@ async def add_job(conn: Connection, job: NewJob, *, replace: bool = False) -> bo
     return cursor.rowcount == 1
 
 
+async def lock_job(conn: Connection, app: str, name: str) -> bool:
+    """Nobody else edits or removes it until this transaction ends. False: there is none."""
+    query: LiteralString = "select from scheduler.job j where j.app = %(app)s and j.name = %(name)s for update"
+    return (await conn.execute(query, {"app": app, "name": name})).rowcount == 1
+
+
 async def cancel(conn: Connection, app: str, run: int) -> bool:
     """False: there is no such run, or it has ended."""
     return bool(await _answer(conn, "select scheduler.cancel(%(app)s, %(run)s)", {"app": app, "run": run}))

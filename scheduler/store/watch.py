@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -56,6 +57,20 @@ _APPS: LiteralString = """
     )
 """
 _THIS_APP: LiteralString = "with known (app) as (select %(app)s::text)"
+# Those that somebody may see, if they are there. Each look has a limit: as an `exists`, PostgreSQL may read all of a
+# table to look the apps up in that.
+_THESE_APPS: LiteralString = """
+    with recursive known (app) as (
+        select a.app from (select distinct t.app from unnest(%(among)s::text[]) t (app)) a
+        where coalesce(
+            (select true from scheduler.job j where j.app = a.app limit 1),
+            (select true from scheduler.run r where r.app = a.app limit 1),
+            (select true from scheduler.history h where h.app = a.app limit 1),
+            (select true from scheduler.app p where p.app = a.app limit 1),
+            (select true from scheduler.lease l where l.app = a.app limit 1)
+        )
+    )
+"""
 
 _ALL_APPS: LiteralString = "select k.app from known k order by k.app"
 # The page comes first, materialized: what is counted for an app is counted for those on the page only. And each count
@@ -142,7 +157,8 @@ _QUEUES: LiteralString = """
         union select q.app, q.queue from scheduler.queue_limit q
     ), page (app, queue) as materialized (
         select k.app, k.queue from known k
-        where (%(app)s::text is null or k.app = %(app)s) and (k.app, k.queue) > (%(after_app)s, %(after_queue)s)
+        where (%(app)s::text is null or k.app = %(app)s) and (%(among)s::text[] is null or k.app = any (%(among)s))
+            and (k.app, k.queue) > (%(after_app)s, %(after_queue)s)
         order by k.app, k.queue
         limit %(limit)s
     ), alive as materialized (
@@ -223,6 +239,17 @@ _JOBS_OF_APP: LiteralString = """
     with page as materialized (
         select * from scheduler.job j
         where j.app = %(app)s and (j.app, j.name) > (%(after_app)s, %(after_name)s)
+        order by j.app, j.name limit %(limit)s
+    )
+"""
+_JOBS_OF_APPS: LiteralString = """
+    with page as materialized (
+        select j.* from (select distinct t.app from unnest(%(among)s::text[]) t (app) where t.app >= %(after_app)s) k
+        cross join lateral (
+            select * from scheduler.job j
+            where j.app = k.app and (j.app, j.name) > (%(after_app)s, %(after_name)s)
+            order by j.app, j.name limit %(limit)s
+        ) j
         order by j.app, j.name limit %(limit)s
     )
 """
@@ -361,15 +388,26 @@ async def clock(conn: Connection) -> datetime:
     return instant
 
 
-async def known_apps(conn: Connection) -> list[str]:
-    """Every app that has a job, a run, a past or a pause."""
-    return [row["app"] for row in await _read(conn, _APPS + _ALL_APPS, {})]
+async def known_apps(conn: Connection, *, among: Sequence[str] | None = None) -> list[str]:
+    """Every app that has a job, a run, a past or a pause; with `among`, of these only."""
+    return [row["app"] for row in await _read(conn, _apps(among) + _ALL_APPS, {"among": among})]
 
 
-async def apps(conn: Connection, *, after: str = "", limit: int) -> list[Row]:
-    """Apps by name, those later than `after`."""
-    query = _APPS + "," + _LANES + _HELD + _APP_ROWS
-    return await _read(conn, query, {"after": after, "limit": limit, "counted": COUNTED})
+async def apps(conn: Connection, *, among: Sequence[str] | None = None, after: str = "", limit: int) -> list[Row]:
+    """Apps by name, those later than `after`; with `among`, of these only."""
+    query = _apps(among) + "," + _LANES + _HELD + _APP_ROWS
+    return await _read(conn, query, {"among": among, "after": after, "limit": limit, "counted": COUNTED})
+
+
+def _apps(among: Sequence[str] | None) -> LiteralString:
+    return _APPS if among is None else _THESE_APPS
+
+
+def counted(row: Row) -> Row:
+    """Counts stop at a bound; the row then says that there is more, instead of a number that looks exact."""
+    capped: Row = {key: row[key] > COUNTED for key in ("pending", "jobs", "keyed") if key in row}
+    counts: Row = {key: min(row[key], COUNTED) for key in capped}
+    return {**row, **counts, **{f"{key}_is_at_least": is_capped for key, is_capped in capped.items()}}
 
 
 async def locate(conn: Connection, app: str) -> Row | None:
@@ -379,15 +417,17 @@ async def locate(conn: Connection, app: str) -> Row | None:
 
 
 async def queues(
-    conn: Connection, *, app: str | None = None, after: tuple[str, str] = ("", ""), limit: int
+    conn: Connection,
+    *,
+    app: str | None = None,
+    among: Sequence[str] | None = None,
+    after: tuple[str, str] = ("", ""),
+    limit: int,
 ) -> list[Row]:
-    """Queues that have runs or jobs, by app and name, those later than `after`."""
+    """Queues that have runs or jobs, by app and name, those later than `after`; with `among`, of these apps only."""
     query: LiteralString = "with recursive" + _LANES + _QUEUES
-    return await _read(
-        conn,
-        query,
-        {"app": app, "after_app": after[0], "after_queue": after[1], "limit": limit, "counted": COUNTED},
-    )
+    parameters = {"app": app, "among": among, "after_app": after[0], "after_queue": after[1]}
+    return await _read(conn, query, {**parameters, "limit": limit, "counted": COUNTED})
 
 
 async def servers(
@@ -404,14 +444,24 @@ async def workers(
     return await _read(conn, *_processes(_WORKERS, gone, before, dead_after, limit))
 
 
-async def jobs(conn: Connection, *, app: str | None = None, after: tuple[str, str] = ("", ""), limit: int) -> list[Row]:
-    """Definitions by app and name, those later than `after`, with what is known of their past and future.
+async def jobs(
+    conn: Connection,
+    *,
+    app: str | None = None,
+    among: Sequence[str] | None = None,
+    after: tuple[str, str] = ("", ""),
+    limit: int,
+) -> list[Row]:
+    """Definitions by app and name, those later than `after`, with what is known of their past and future; with `among`,
+    of these apps only.
 
     `pulse`: of one that a worker fires from its timer, which one does, and its fence; then `last_result` sums up the
     last few seconds.
     """
-    parameters = {"app": app, "after_app": after[0], "after_name": after[1], "limit": limit}
-    return await _read(conn, (_EVERY_JOB if app is None else _JOBS_OF_APP) + _JOBS, parameters)
+    parameters = {"app": app, "among": among, "after_app": after[0], "after_name": after[1], "limit": limit}
+    page: LiteralString
+    page = _EVERY_JOB if among is None else _JOBS_OF_APPS
+    return await _read(conn, (page if app is None else _JOBS_OF_APP) + _JOBS, parameters)
 
 
 async def job(conn: Connection, app: str, name: str) -> Row | None:
@@ -423,13 +473,14 @@ async def runs(
     conn: Connection,
     *,
     app: str | None = None,
+    among: Sequence[str] | None = None,
     state: str | None = None,
     job: str | None = None,
     queue: str | None = None,
     before: int | None = None,
     limit: int,
 ) -> list[Row]:
-    """Runs in every state, the latest id first, those with an id below `before`."""
+    """Runs in every state, the latest id first, those with an id below `before`; with `among`, of these apps only."""
     asked = (_BEFORE if before is not None else "") + (_OF_JOB if job is not None else "")
     of_queue = _OF_QUEUE if queue is not None else ""
     pending = _PENDING_ROWS + asked
@@ -445,8 +496,9 @@ async def runs(
         rows = held + _BEGUN + _TAKE
     else:
         rows = ended
-    query = (_THIS_APP if app is not None else _APPS) + _LATEST + rows + _THE_LATEST
-    return await _read(conn, query, {"app": app, "job": job, "queue": queue, "before": before, "limit": limit})
+    query = (_THIS_APP if app is not None else _apps(among)) + _LATEST + rows + _THE_LATEST
+    parameters = {"app": app, "among": among, "job": job, "queue": queue, "before": before, "limit": limit}
+    return await _read(conn, query, parameters)
 
 
 async def run(conn: Connection, run: int, *, app: str | None = None) -> list[Row]:

@@ -3,6 +3,32 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, enqueue, health, work
+from scheduler.api.routes import (
+    apps,
+    enqueue,
+    health,
+    job_actions,
+    jobs,
+    logs,
+    processes,
+    queues,
+    run_lists,
+    tokens,
+    work,
+)
+from scheduler.api.routes.docs import describing
 
-OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS, *enqueue.OPERATIONS, *work.OPERATIONS)
+_OPERATIONS: tuple[Operation, ...] = (
+    *health.OPERATIONS,
+    *apps.OPERATIONS,
+    *queues.OPERATIONS,
+    *jobs.OPERATIONS,
+    *job_actions.OPERATIONS,
+    *enqueue.OPERATIONS,
+    *run_lists.OPERATIONS,
+    *logs.OPERATIONS,
+    *processes.OPERATIONS,
+    *tokens.OPERATIONS,
+    *work.OPERATIONS,
+)
+OPERATIONS = (*_OPERATIONS, *describing(_OPERATIONS))

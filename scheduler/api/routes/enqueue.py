@@ -14,7 +14,7 @@ from psycopg import AsyncConnection
 
 from scheduler.api.gate import MOST_BYTES, chunks, media_of, read
 from scheduler.api.lines import Lines
-from scheduler.api.operation import JSON, Ask, Operation, Reply
+from scheduler.api.operation import JSON, NDJSON, Ask, Operation, Reply
 from scheduler.api.posted import PostedRun, is_list, row_of, run_in, runs_in
 from scheduler.api.problem import Problem
 from scheduler.api.unpack import unpacked
@@ -23,7 +23,6 @@ from scheduler.store import insert, request
 from scheduler.store.refusal import explained
 from scheduler.store.request import Answered
 
-NDJSON = "application/x-ndjson"
 PIECE = 1024 * 1024
 """Bytes of COPY data in one statement. The transaction begins with the first, so that a small body that comes slowly
 keeps none open."""
@@ -45,20 +44,14 @@ class Piece(NamedTuple):
     before: int
 
 
-class One(msgspec.Struct):
-    """Of the new run, or with status 200 of the pending or running one that has its unique_key."""
+class Added(msgspec.Struct, omit_defaults=True):
+    """`id` of the one that was posted, or with status 200 of the pending or running run that has its unique_key; `ids`
+    of an array, in its order; of NDJSON how many were `created`.
+    """
 
-    id: int
-
-
-class Several(msgspec.Struct):
-    """In the order in which they were given."""
-
-    ids: list[int]
-
-
-class Many(msgspec.Struct):
-    created: int
+    id: int | None = None
+    ids: list[int] | None = None
+    created: int | None = None
 
 
 async def post_runs(ask: Ask) -> Reply:
@@ -73,7 +66,7 @@ async def post_runs(ask: Ask) -> Reply:
         return await _several(ask, key, body, [row_of(name, run) for run in runs_in(body)])
     run = run_in(body)
     if key is None and run.unique_key is None:
-        return Reply(201, One(await ask.data.committer.add(row_of(name, run))))
+        return Reply(201, Added(id=await ask.data.committer.add(row_of(name, run))))
     return await _one(ask, key, body, row_of(name, run))
 
 
@@ -82,7 +75,7 @@ async def _one(ask: Ask, key: str | None, body: bytes, row: bytes) -> Reply:
 
     async def enqueue(conn: AsyncConnection[Any]) -> Reply:
         run, is_new = await insert.enqueue_row(conn, row)
-        return Reply(201 if is_new else 200, One(run))
+        return Reply(201 if is_new else 200, Added(id=run))
 
     async with ask.data.adding() as conn:
         return await _once(ask, conn, key, hashlib.sha256(body).digest(), enqueue)
@@ -90,7 +83,7 @@ async def _one(ask: Ask, key: str | None, body: bytes, row: bytes) -> Reply:
 
 async def _several(ask: Ask, key: str | None, body: bytes, rows: list[bytes]) -> Reply:
     async def add(conn: AsyncConnection[Any]) -> Reply:
-        return Reply(201, Several(await insert.insert_runs(conn, rows) if rows else []))
+        return Reply(201, Added(ids=await insert.insert_runs(conn, rows) if rows else []))
 
     async with ask.data.adding() as conn:
         return await _once(ask, conn, key, hashlib.sha256(body).digest(), add)
@@ -142,7 +135,7 @@ async def _many(ask: Ask, key: str | None) -> Reply:
                             pass
                         return _again(before, digest.digest())
                 await _copy(conn, first, pieces)
-                reply = Reply(201, Many(lines.read))
+                reply = Reply(201, Added(created=lines.read))
                 if key is not None:
                     await _keep(ask, conn, key, digest.digest(), reply)
                 return reply
@@ -243,8 +236,11 @@ OPERATIONS = (
         tag="runs",
         reads=PostedRun | list[PostedRun],
         media=(JSON, NDJSON),
-        answer=One | Several | Many,
+        answer=Added,
         status=201,
-        errors=(200, 400, 408, 409, 413, 415, 422, 503),
+        also=(200,),
+        errors=(408, 409, 422),
+        example={"executor": "python", "spec": {"task": "send_email", "args": {"to": "a@example.org"}}},
+        conditions=("Idempotency-Key",),
     ),
 )

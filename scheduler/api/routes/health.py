@@ -6,6 +6,7 @@ import msgspec
 
 from scheduler import install
 from scheduler.api.operation import Ask, Operation
+from scheduler.api.problem import RETRY_AFTER, Problem
 
 
 class Health(msgspec.Struct):
@@ -21,6 +22,8 @@ async def get_healthy(_: Ask) -> Health:
 
 
 async def get_readyz(ask: Ask) -> Health:
+    if (complaint := ask.complaint()) is not None:
+        raise Problem(503, complaint, headers={"Retry-After": RETRY_AFTER})
     async with ask.data.reading() as conn:
         await install.ensure_known(conn)
     return Health("ready")
@@ -50,7 +53,7 @@ OPERATIONS = (
         path="/readyz",
         handle=get_readyz,
         scope=None,
-        summary="Whether the database answers and has the schema of this program.",
+        summary="Whether the database answers, has the schema of this program, and the server does its work.",
         tag="health",
         answer=Health,
         errors=(503,),
