@@ -10,12 +10,6 @@ from psycopg import AsyncConnection
 
 Connection = AsyncConnection[Any]
 
-COPIED = (
-    "app", "queue", "executor", "run_at", "spec", "priority", "max_attempts", "timeout", "unique_key", "tags",
-    "concurrency_key", "concurrency_limit",
-)  # fmt: skip
-"""The columns of a line of COPY data, in this order."""
-
 # One JSON text, of which Python knows no part: as thirteen arrays, to hand it over took 30 us a run.
 _GIVEN: LiteralString = """
     with g as (
@@ -50,7 +44,7 @@ _ENQUEUE: LiteralString = """
         tags => g.tags, concurrency_key => g.concurrency_key, concurrency_limit => g.concurrency_limit
     ) as e (id)
 """
-_COPY: LiteralString = """
+COPY: LiteralString = """
     copy scheduler.run (
         app, queue, executor, run_at, spec, priority, max_attempts, timeout, unique_key, tags, concurrency_key,
         concurrency_limit
@@ -71,8 +65,8 @@ async def enqueue_row(conn: Connection, row: bytes) -> tuple[int, bool]:
 
 
 async def copy_runs(conn: Connection, lines: bytes) -> None:
-    """Inserts lines of COPY data, with the columns COPIED."""
-    async with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
+    """Inserts lines of COPY data."""
+    async with conn.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(lines)
 
 

@@ -143,7 +143,9 @@ class Bench:
             streamed.append(count / _timed(lambda: self._curl(file)))
             self.forget()
         ratio = statistics.median(one / other for one, other in zip(streamed, copied, strict=True))
-        print(f"NDJSON: {_m(streamed):,.0f} runs/s; COPY of the same rows: {_m(copied):,.0f}/s; ratio {ratio:.2f}")
+        print(  # noqa: T201
+            f"NDJSON: {_m(streamed):,.0f} runs/s; COPY of the same rows: {_m(copied):,.0f}/s; ratio {ratio:.2f}"
+        )
 
     def _copy(self, columns: str) -> None:
         with self.db.cursor() as cursor, cursor.copy("copy scheduler.run (app, executor, spec) from stdin") as copy:
@@ -175,7 +177,9 @@ class Bench:
                 self.forget()
         for name, place in (("p50", 0), ("p99", 1)):
             before, under = [one[place] for one in calm], [one[place] for one in flooded]
-            print(f"pick-up {name}: {_m(before):.2f} ms; in a flood {_m(under):.2f} ms: {_m(under) / _m(before):.2f}")
+            print(  # noqa: T201
+                f"pick-up {name}: {_m(before):.2f} ms; in a flood {_m(under):.2f} ms: {_m(under) / _m(before):.2f}"
+            )
 
     def pick_up(self) -> tuple[float, float]:
         """Milliseconds from an insert until the run starts: median and 99th percentile."""
