@@ -1,4 +1,5 @@
-"""Makes room and throws away: the partitions of the coming days, and what is older than the retention.
+"""Makes room and throws away: the partitions of the coming days, and what is older than the retention, or than a day
+where that is promised.
 
 A day is dropped with its partition, in milliseconds; deleting a million rows one by one would leave a million dead
 ones. A day whose rows came before its partition (the first day of a new database) stays in the default partition.
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from scheduler.config import Settings
 from scheduler.link import Link
 from scheduler.loop import STEP
-from scheduler.store import duty, partition
+from scheduler.store import duty, partition, request
 from scheduler.store.duty import Connection
 from scheduler.store.partition import TABLES, Partition
 
@@ -22,6 +23,8 @@ REST = 600.0
 """Seconds between two looks."""
 DAYS_AHEAD = 3
 """Days that have their partitions in advance: no server needs to be up for that long."""
+KEPT = 86_400.0
+"""Seconds for which a request with an Idempotency-Key is remembered."""
 FORGETS = 20
 """Calls of `forget` in one step, each of some thousand rows; what remains waits for the next step."""
 
@@ -50,7 +53,8 @@ class Janitor:
 
     async def _forget(self, conn: Connection) -> float:
         for _ in range(FORGETS):
-            if await duty.forget(conn, older_than=self._settings.history_retention) == 0:
+            forgotten = await duty.forget(conn, older_than=self._settings.history_retention)
+            if forgotten + await request.forget_requests(conn, older_than=KEPT) == 0:
                 return REST
         return 0.0
 

@@ -130,7 +130,7 @@ def encode_spec(spec: Any, what: str = "spec") -> str:
         raise InvalidError(f"{what} is nested too deeply") from None
     except (TypeError, ValueError) as error:  # the second also for infinity, NaN and an integer of 4,300 digits
         raise InvalidError(f"{what} is not JSON: {error}") from None
-    if _NUL.search(text):
+    if holds_nul(text):
         raise InvalidError(f"{what} holds a NUL character, which PostgreSQL does not store")
     try:
         size = max(len(text.encode()), _stored_bytes(spec))
@@ -142,6 +142,11 @@ def encode_spec(spec: Any, what: str = "spec") -> str:
             hint="store it elsewhere, and its address here",
         )
     return text
+
+
+def holds_nul(text: str) -> bool:
+    """Whether JSON text has a NUL in one of its strings, which PostgreSQL does not store."""
+    return _NUL.search(text) is not None
 
 
 def _stored_bytes(spec: dict[str, Any]) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from scheduler.api.access import Access
 from scheduler.api.data import Data
@@ -11,6 +10,7 @@ from scheduler.api.gate import Resource, safely
 from scheduler.api.operation import Complaint, Operation
 from scheduler.api.problem import Problem
 from scheduler.api.routes import OPERATIONS
+from scheduler.api.routing import Routes
 from scheduler.config import Settings
 
 
@@ -21,18 +21,16 @@ class Application:
         by_path: dict[str, list[Operation]] = {}
         for operation in OPERATIONS:
             by_path.setdefault(operation.path, []).append(operation)
-        routes = [
-            Route(path, endpoint=Resource(operations, access, data, settings, complaint))
-            for path, operations in by_path.items()
-        ]
-        self._router: ASGIApp = Router(routes, redirect_slashes=False, default=_nothing)
+        self._routes = Routes(
+            {path: Resource(operations, access, data, settings, complaint) for path, operations in by_path.items()}
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["raw_path"].decode("ascii", "replace")
-            scope = {**scope, "path": path.rstrip("/") or "/"}
-        await self._router(scope, receive, send)
-
-
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    await Problem(404, "there is nothing at this path").response()(scope, receive, safely(send))
+        if scope["type"] != "http":
+            return
+        found = self._routes.find(scope["raw_path"].decode("ascii", "replace"))
+        if found is None:
+            await Problem(404, "there is nothing at this path").response()(scope, receive, safely(send))
+            return
+        resource, scope["path_params"] = found
+        await resource(scope, receive, send)

@@ -1,6 +1,7 @@
 """The API's connections: a few, shared by all requests, with short statements.
 
-What a caller changes is written in a transaction that says who it was, for the audit log.
+What a caller changes is written in a transaction that says who it was, for the audit log. Runs that are inserted are
+not in it, and have connections of their own, so that a flood of them leaves the others to those who look and change.
 """
 
 from __future__ import annotations
@@ -13,26 +14,41 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from psycopg import AsyncConnection
 
 from scheduler import db
+from scheduler.api.committer import Committer
+from scheduler.api.hints import Hints
+from scheduler.link import Link
 
 if TYPE_CHECKING:
     from scheduler.api.access import Caller
 
 CONNECTIONS = 4
+COPIES = 2  # of those connections: streams at a time
 PATIENCE = 5.0  # seconds that a request waits for one of them
 _ACTOR: LiteralString = "select set_config('scheduler.actor', %s, true)"
 
 
 class Data:
-    def __init__(self, dsn: str, *, label: str, statement_timeout: float) -> None:
+    def __init__(self, dsn: str, *, label: str, statement_timeout: float, listen_dsn: str | None = None) -> None:
         self.dsn = dsn
         self.ending = asyncio.Event()
         """Set when the server stops: what is streamed without an end of its own ends now."""
-        self._pool = db.pool(dsn, name=f"server {label} api", size=CONNECTIONS, statement_timeout=statement_timeout)
+        name = f"server {label} api"
+        self._pool = db.pool(dsn, name=name, size=CONNECTIONS, statement_timeout=statement_timeout)
+        self._inserts = db.pool(dsn, name=f"{name} inserts", size=CONNECTIONS, statement_timeout=statement_timeout)
+        self._copies = asyncio.Semaphore(COPIES)
+        self._beats = Link(dsn, name=f"{name} heartbeats", statement_timeout=statement_timeout)
+        self.hints = Hints(listen_dsn or dsn, name=f"{name} listener")
+        self.committer = Committer(dsn, name=f"{name} commits", statement_timeout=statement_timeout)
 
     async def open(self) -> None:
         await self._pool.open()
+        await self._inserts.open()
 
     async def close(self) -> None:
+        await self.hints.close()
+        await self.committer.close()
+        await self._beats.close()
+        await self._inserts.close()
         await self._pool.close()
 
     @asynccontextmanager
@@ -46,3 +62,26 @@ class Data:
         async with self._pool.connection(PATIENCE) as conn, conn.transaction():
             await conn.execute(_ACTOR, (f"token {caller.name}",))
             yield conn
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """For heartbeats, which must not stand behind anything else: their workers would be declared dead."""
+        async with self._beats.within(PATIENCE) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def adding(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """One transaction that inserts runs and changes nothing else."""
+        async with self._inserts.connection(PATIENCE) as conn, conn.transaction():
+            yield conn
+
+    @asynccontextmanager
+    async def copying(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """As `adding`, for a while. TimeoutError when as many do so as may."""
+        async with asyncio.timeout(PATIENCE):
+            await self._copies.acquire()
+        try:
+            async with self.adding() as conn:
+                yield conn
+        finally:
+            self._copies.release()

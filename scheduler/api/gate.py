@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from scheduler.api.access import Access
 from scheduler.api.data import Data
-from scheduler.api.operation import JSON, Ask, Complaint, Operation
+from scheduler.api.operation import JSON, Ask, Complaint, Operation, Reply
 from scheduler.api.problem import Problem, problem_of
 from scheduler.config import Settings
 
@@ -29,6 +29,7 @@ SAFE_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _SAFE_NAMES = frozenset(name for name, _ in SAFE_HEADERS)
+_JSON_HEADERS = (*SAFE_HEADERS, (b"content-type", JSON.encode()))
 _LONGEST = {"job": 200}  # characters; of other names 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -49,37 +50,47 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._answer(Request(scope, receive))
+            status, answer = await self._answer(Request(scope, receive))
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001  every failure is answered
-            response = problem_of(error).response()
-        await response(scope, receive, safely(send))
+            status, answer = 0, problem_of(error).response()
+        if isinstance(answer, Response):
+            await answer(scope, receive, safely(send))
+            return
+        # Not as a Response, which costs as much again as all that was checked.
+        headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> tuple[int, bytes | Response]:
         operation = self._operations.get(request.method)
         if operation is None:
             allowed = ", ".join(sorted(self._operations))
             raise Problem(405, f"{request.method} is not possible here: {allowed}", headers={"Allow": allowed})
-        refuse_cross_site(request.method, request.headers)
-        caller = await self._admit(operation, request)
-        ask = Ask(request, caller, self._data, self._settings, _parts(request), self._complaint)
+        # Once and as a dict: Starlette looks through all of them for each that is asked for.
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+        refuse_cross_site(request.method, headers)
+        caller = await self._admit(operation, headers)
+        ask = Ask(request, headers, caller, self._data, self._settings, _parts(request), self._complaint)
         if "app" in ask.path and not ask.caller.reaches(ask.path["app"]):
             raise Problem(404, f"there is no app {ask.path['app']}")
         if operation.query is not None:
             ask.query = _query(request, operation.query)
-        if operation.body is not None and not (operation.body_may_lack and _has_no_body(request)):
-            _check_media(request, operation)
-            ask.body = decoded(await read(request), operation.body)
+        if operation.body is not None and not (operation.body_may_lack and _has_no_body(headers)):
+            media_of(ask, operation.media)
+            ask.body = decoded(await read(ask), operation.body)
         answer = await operation.handle(ask)
         if isinstance(answer, Response):
-            return answer
-        return Response(msgspec.json.encode(answer), status_code=operation.status, media_type=JSON)
+            return operation.status, answer
+        if isinstance(answer, Reply):
+            return answer.status, msgspec.json.encode(answer.content)
+        return operation.status, msgspec.json.encode(answer)
 
-    async def _admit(self, operation: Operation, request: Request) -> Any:
+    async def _admit(self, operation: Operation, headers: Mapping[str, str]) -> Any:
         if operation.scope is None:
             return None
-        caller = await self._access.admit(request.headers)
+        caller = await self._access.admit(headers)
         if operation.scope not in caller.scopes:
             raise Problem(403, f"this needs a token with the scope {operation.scope}")
         if operation.everywhere and caller.apps is not None:
@@ -87,17 +98,30 @@ class Resource:
         return caller
 
 
-async def read(request: Request, most: int = MOST_BYTES) -> bytes:
+async def read(ask: Ask, most: int = MOST_BYTES) -> bytes:
     """The body. Problem 413 as soon as it is longer than `most` bytes."""
-    declared = request.headers.get("content-length", "")
+    declared = ask.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
         raise Problem(413, f"the body has {int(declared):,} bytes, at most {most:,} are taken")
-    kept = bytearray()
-    async for chunk in request.stream():
-        kept += chunk
-        if len(kept) > most:
+    kept: list[bytes] = []
+    size = 0
+    async for chunk in chunks(ask.request):
+        kept.append(chunk)
+        size += len(chunk)
+        if size > most:
             raise Problem(413, f"the body is longer than the {most:,} bytes that are taken")
-    return bytes(kept)
+    return kept[0] if len(kept) == 1 else b"".join(kept)
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body, as it comes. ClientDisconnect."""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
 
 
 def refuse_cross_site(method: str, headers: Mapping[str, str]) -> None:
@@ -106,16 +130,16 @@ def refuse_cross_site(method: str, headers: Mapping[str, str]) -> None:
         raise Problem(403, "requests of other sites' pages are refused")
 
 
-def _check_media(request: Request, operation: Operation) -> None:
-    if not operation.media:
-        return
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in operation.media:
-        raise Problem(415, f"the Content-Type {given[:100] or 'is missing'}: {' or '.join(operation.media)} is needed")
+def media_of(ask: Ask, media: Sequence[str]) -> str:
+    """Which of `media` the body is said to be; empty, whatever it says. Problem 415."""
+    given = ask.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media and given not in media:
+        raise Problem(415, f"the Content-Type {given[:100] or 'is missing'}: {' or '.join(media)} is needed")
+    return given
 
 
-def _has_no_body(request: Request) -> bool:
-    return "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0"
+def _has_no_body(headers: Mapping[str, str]) -> bool:
+    return "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
 
 
 def decoded(body: bytes, kind: Any) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 
 from scheduler import __version__
 from scheduler.api import problem
-from scheduler.api.operation import Operation
+from scheduler.api.operation import NDJSON, Operation
 
 Json = dict[str, Any]
 
@@ -34,11 +34,16 @@ _PARTS: dict[str, Json] = {
     },
     "token": {"schema": {**_NAME, "maxLength": 200}, "description": "The token's name.", "example": "ci"},
 }
+_LINES: Json = {"schema": {"type": "string", "description": "In each line one of what the JSON has one or several of."}}
 _CONDITIONS = {
+    "Idempotency-Key": "A request with a key that this token used in the last day is answered as that was. Or 422.",
     "If-Match": "Only if the definition still has this ETag; * : only if it is there. Otherwise 412.",
     "If-None-Match": "Not if the definition has this ETag; * : not if it is there at all. GET answers 304, others 412.",
 }
+_ETAGS = {"If-Match", "If-None-Match"}
 _WORDS = {
+    408: "The body did not come in time.",
+    422: "The Idempotency-Key was used with another body.",
     304: "It has the ETag that the caller knows.",
     400: "A value is refused; `detail` says which, and what would be right.",
     401: "There is no token, or one that is unknown, expired or revoked.",
@@ -112,7 +117,7 @@ def _described(operation: Operation, schema_of: dict[int, Json], queries: dict[i
             content["example"] = operation.example
         described["requestBody"] = {
             "required": not operation.body_may_lack,
-            "content": dict.fromkeys(operation.media, content),
+            "content": {media: _LINES if media == NDJSON else content for media in operation.media},
         }
     return described
 
@@ -172,7 +177,7 @@ def _responses(operation: Operation, schema_of: dict[int, Json]) -> Json:
         good: Json = {"description": _WORDS.get(status, HTTPStatus(status).phrase)}
         if operation.answer is not None and status < 300:  # noqa: PLR2004  others have no content
             good["content"] = {operation.sends: {"schema": schema_of[id(operation.answer)]}}
-        if operation.conditions and status != 204:  # noqa: PLR2004
+        if _ETAGS.intersection(operation.conditions) and status != 204:  # noqa: PLR2004
             good["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "The definition's version."}}
         responses[str(status)] = good
     for status in sorted(_errors(operation)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,12 @@ Complaint = Callable[[], str | None]
 
 @dataclass(slots=True)
 class Ask:
-    """A request that was admitted, with its parts decoded: `body` and `query` are of the operation's types."""
+    """A request that was admitted, with its parts decoded: `body` and `query` are of the operation's types. `headers`
+    have names in lower case.
+    """
 
     request: Request
+    headers: Mapping[str, str]
     caller: Caller
     data: Data
     settings: Settings
@@ -32,15 +35,23 @@ class Ask:
     query: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with a status of its own."""
+
+    status: int
+    content: Any
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """`path` has the names of its parts in braces; one named `app` must be within the caller's reach.
 
     `scope` None: for everybody, without a token. `everywhere`: only for a token that reaches every app. `body`, `query`
     and `answer` are types that msgspec knows; without `body` the handler reads the request itself, if it has a body.
-    What `handle` returns is encoded with `status`, but for a Response, which is sent as it is. `media` are the types of
-    body that are taken; empty: whatever it says. `errors` are the statuses it may answer beyond those that every
-    operation has.
+    What `handle` returns is encoded with `status`, or that of a Reply; a Response is sent as it is. `media` are the
+    types of body that are taken; empty: whatever it says. `errors` are the statuses it may answer beyond those that
+    every operation has.
 
     For the document alone: `reads`, the type of a body that the handler reads itself; `example`, of a body; `sends`,
     the media type of the answer; `also`, other statuses of success; `conditions`, the headers that it looks at.

@@ -29,6 +29,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InvalidError, 400),
     (msgspec.ValidationError, 400),
     (msgspec.DecodeError, 400),
+    (RecursionError, 400),
+    (UnicodeDecodeError, 400),
     (NotFoundError, 404),
     (ConflictError, 409),
     (LeaseLostError, 410),
@@ -91,4 +93,8 @@ def _known(error: Exception, status: int) -> Problem:
         return Problem(status, _AWAY, headers={"Retry-After": RETRY_AFTER})
     if isinstance(error, SchedulerError):
         return Problem(status, str(error.args[0]), hint=error.hint)
+    if isinstance(error, RecursionError):
+        return Problem(status, "the body is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(status, "the body is not UTF-8")
     return Problem(status, str(error))

@@ -121,7 +121,7 @@ def run(
         if not no_worker:
             parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
         if bind is not None:
-            parts.append(_api(place, settings, server, bind, is_open=http_no_auth))
+            parts.append(_api(place, settings, server, bind, listen_dsn, is_open=http_no_auth))
         if demo:
             parts.append(_demo(place, settings))
 
@@ -193,7 +193,15 @@ def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
         raise click.UsageError(f"--http-no-auth is for loopback only: {bind[0]} may be reached by others")
 
 
-def _api(place: Place, settings: Settings, server: Server, bind: tuple[str, int], *, is_open: bool) -> Part:
+def _api(
+    place: Place,
+    settings: Settings,
+    server: Server,
+    bind: tuple[str, int],
+    listen_dsn: str | None,
+    *,
+    is_open: bool,
+) -> Part:
     from scheduler.api.service import Api  # noqa: PLC0415  an extra, and 150 ms
 
     def announce(token: str) -> None:
@@ -206,6 +214,7 @@ def _api(place: Place, settings: Settings, server: Server, bind: tuple[str, int]
         host=bind[0],
         port=bind[1],
         is_open=is_open,
+        listen_dsn=listen_dsn,
         announce=announce,
         complaint=server.complaint,
     ).run

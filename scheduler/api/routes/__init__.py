@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, health, job_actions, jobs, logs, processes, queues, run_lists, tokens
+from scheduler.api.routes import (
+    apps,
+    enqueue,
+    health,
+    job_actions,
+    jobs,
+    logs,
+    processes,
+    queues,
+    run_lists,
+    tokens,
+    work,
+)
 from scheduler.api.routes.docs import describing
 
 _OPERATIONS: tuple[Operation, ...] = (
@@ -12,9 +24,11 @@ _OPERATIONS: tuple[Operation, ...] = (
     *queues.OPERATIONS,
     *jobs.OPERATIONS,
     *job_actions.OPERATIONS,
+    *enqueue.OPERATIONS,
     *run_lists.OPERATIONS,
     *logs.OPERATIONS,
     *processes.OPERATIONS,
     *tokens.OPERATIONS,
+    *work.OPERATIONS,
 )
 OPERATIONS = (*_OPERATIONS, *describing(_OPERATIONS))

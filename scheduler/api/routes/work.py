@@ -1,0 +1,310 @@
+"""The worker protocol: thin over its SQL functions, for workers that have nothing but HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from scheduler.api.operation import Ask, Operation, Reply
+from scheduler.api.posted import Name
+from scheduler.api.problem import Problem
+from scheduler.store import work
+
+FLOOR = 1.0
+"""Seconds between two looks of who waits and is not told."""
+_LONGEST_WAIT = 60
+_ID = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+_Names = Annotated[list[Name], Meta(min_length=1, max_length=1_000)]
+_Seconds = Annotated[float, Meta(ge=0, le=36_500 * 86_400)]
+_Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class Register(Struct, forbid_unknown_fields=True):
+    """A token for some apps has to name which of them; without `apps`, all there are."""
+
+    label: Annotated[str, Meta(min_length=1, max_length=200)]
+    executors: _Names
+    apps: _Names | None = None
+    queues: _Names | None = None
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    host: Annotated[str, Meta(max_length=200)] = ""
+    pid: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    version: Annotated[str, Meta(max_length=100)] = ""
+
+
+class Registered(Struct):
+    worker: int
+
+
+class Claim(Struct, forbid_unknown_fields=True):
+    """Without `app` or `queue`: of those that the worker was registered for, the one whose run is due longest."""
+
+    worker: _ID
+    app: Name | None = None
+    queue: Name | None = None
+    limit: Annotated[int, Meta(ge=1, le=2_000)] = 1
+    executors: _Names | None = None
+    horizon: Annotated[float, Meta(ge=0, le=60, description="Seconds until which it may be due.")] = 0
+    begin: Annotated[bool, Meta(description="Whether the first of the runs starts at once.")] = True
+    wait: Annotated[float, Meta(ge=0, le=_LONGEST_WAIT, description="Seconds to wait for something to be due.")] = 0
+
+
+class ClaimedRun(Struct):
+    id: int
+    executor: str
+    spec: dict[str, Any]
+    attempt: int
+    run_at: str
+    scheduled_at: str | None
+    job: str | None
+    timeout: float | None
+    max_attempts: int
+    lost: int
+    priority: int
+
+
+class Claimed(Struct):
+    """`lease` is the fence, and null when nothing was due."""
+
+    lease: int | None = None
+    runs: list[ClaimedRun] = []
+    app: str | None = None
+    queue: str | None = None
+    limited: bool = False
+
+
+class Held(Struct, forbid_unknown_fields=True):
+    worker: _ID
+    app: Name
+    lease: _ID
+
+
+class Begun(Struct):
+    """`begun` false: none of the lease may be executed. `skip`: the runs that were cancelled or withdrawn."""
+
+    begun: bool
+    skip: list[int]
+
+
+class Alone(Struct, forbid_unknown_fields=True):
+    worker: _ID
+
+
+class Heartbeat(Struct):
+    """The database's time, and the runs to be stopped."""
+
+    now: str
+    cancels: list[int]
+
+
+class End(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    run: _ID
+    outcome: Literal["succeeded", "failed", "cancelled", "lost"] = "succeeded"
+    result: Raw | None = None
+    error: str | None = None
+    started_at: _Instant | None = None
+    finished_at: _Instant | None = None
+    retry_after: _Seconds | None = None
+    max_attempts: Annotated[int, Meta(ge=0, le=32_767)] | None = None
+
+
+class Finish(Held, forbid_unknown_fields=True):
+    """Without `ends`, all that is open in the lease has succeeded."""
+
+    ends: Annotated[list[End], Meta(min_length=1, max_length=10_000)] | None = None
+
+
+class Finished(Struct):
+    """How many counted: none when the lease is no longer the worker's."""
+
+    finished: int
+
+
+class Release(Held, forbid_unknown_fields=True):
+    """Without `runs`, all that are open."""
+
+    runs: Annotated[list[_ID], Meta(min_length=1, max_length=10_000)] | None = None
+
+
+class Released(Struct):
+    released: int
+
+
+class Line(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    run: _ID
+    attempt: Annotated[int, Meta(ge=1, le=32_767)]
+    line: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Its number: one that is there already stays.")]
+    text: str
+    stream: Literal["stdout", "stderr", "log"] = "log"
+    at: _Instant | None = None
+
+
+class Log(Struct, forbid_unknown_fields=True):
+    worker: _ID
+    app: Name
+    lines: Annotated[list[Line], Meta(min_length=1, max_length=10_000)]
+
+
+class Done(Struct):
+    pass
+
+
+class Lease(Struct):
+    app: str
+    lease: int
+
+
+class Leases(Struct):
+    leases: list[Lease]
+
+
+async def register(ask: Ask) -> Registered:
+    given: Register = ask.body
+    if given.apps is None and ask.caller.apps is not None:
+        raise Problem(403, "this token is for some apps only", hint="name them: apps")
+    for app in given.apps or ():
+        _reach(ask, app)
+    async with ask.data.reading() as conn:
+        return Registered(await work.register_worker(conn, **msgspec.structs.asdict(given)))
+
+
+async def claim(ask: Ask) -> Reply:
+    given: Claim = ask.body
+    if given.app is not None:
+        _reach(ask, given.app)
+    async with ask.data.reading() as conn:
+        known = await work.worker_of(conn, _apps(ask), given.worker)
+    apps = known.apps if given.app is None else [given.app]
+    queues = known.queues if given.queue is None else [given.queue]
+    until = time.monotonic() + given.wait
+    while True:
+        taken, pause = await _look(ask, given, apps, queues, given.executors or known.executors)
+        left = until - time.monotonic()
+        if taken is not None:
+            return Reply(200, Raw(taken.encode()))
+        if left <= 0:
+            return Reply(200, Claimed())
+        await ask.data.hints.wait(apps, min(left, pause))
+        if await ask.request.is_disconnected():
+            return Reply(200, Claimed())  # and nothing is claimed for nobody
+
+
+async def _look(
+    ask: Ask, given: Claim, apps: list[str] | None, queues: list[str] | None, executors: list[str]
+) -> tuple[str | None, float]:
+    """What was claimed; else the seconds until the next look, as far as is known now."""
+    names = {"limit": given.limit, "executors": given.executors, "horizon": given.horizon, "begin": given.begin}
+    pause = FLOOR
+    async with ask.data.reading() as conn:
+        if given.app is not None and given.queue is not None and not given.wait:
+            return await work.claim(conn, _apps(ask), given.worker, app=given.app, queue=given.queue, **names), pause
+        for app, queue, due_in in await work.next_due(conn, apps, queues, executors):
+            if due_in > given.horizon:
+                return None, min(FLOOR, due_in - given.horizon)
+            taken = await work.claim(conn, _apps(ask), given.worker, app=app, queue=queue, **names)
+            if taken is not None:
+                return taken, 0
+    return None, pause
+
+
+async def begin(ask: Ask) -> Begun:
+    given: Held = ask.body
+    skip = await _held(ask, lambda conn: work.begin(conn, _apps(ask), given.worker, given.app, given.lease))
+    return Begun(skip is not None, skip or [])
+
+
+async def heartbeat(ask: Ask) -> Raw:
+    async with ask.data.beating() as conn:
+        return Raw((await work.heartbeat(conn, _apps(ask), ask.body.worker)).encode())
+
+
+async def finish(ask: Ask) -> Finished:
+    given: Finish = ask.body
+    ends = None if given.ends is None else msgspec.json.encode(given.ends).decode()
+    return Finished(
+        await _held(
+            ask, lambda conn: work.finish(conn, _apps(ask), given.worker, app=given.app, lease=given.lease, ends=ends)
+        )
+    )
+
+
+async def release(ask: Ask) -> Released:
+    given: Release = ask.body
+    return Released(
+        await _held(
+            ask,
+            lambda conn: work.release(
+                conn, _apps(ask), given.worker, app=given.app, lease=given.lease, runs=given.runs
+            ),
+        )
+    )
+
+
+async def append_log(ask: Ask) -> Done:
+    given: Log = ask.body
+    lines = msgspec.json.encode(given.lines).decode()
+    await _held(ask, lambda conn: work.append_log(conn, _apps(ask), given.worker, given.app, lines))
+    return Done()
+
+
+async def list_leases(ask: Ask) -> Leases | Reply:
+    async with ask.data.reading() as conn:
+        leases = await work.leases_of(conn, _apps(ask), ask.body.worker)
+    return Reply(200, {"leases": Raw(leases.encode())})
+
+
+async def retire(ask: Ask) -> Done:
+    async with ask.data.reading() as conn:
+        await work.retire_worker(conn, _apps(ask), ask.body.worker)
+    return Done()
+
+
+async def _held(ask: Ask, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    _reach(ask, ask.body.app)
+    async with ask.data.reading() as conn:
+        return await work(conn)
+
+
+def _reach(ask: Ask, app: str) -> None:
+    if not ask.caller.reaches(app):
+        raise Problem(404, f"there is no app {app}")
+
+
+def _apps(ask: Ask) -> list[str] | None:
+    return None if ask.caller.apps is None else sorted(ask.caller.apps)
+
+
+def _operation(
+    handle: Callable[[Ask], Awaitable[Any]], summary: str, body: Any, answer: Any, status: int = 200
+) -> Operation:
+    name = {"append_log": "log", "list_leases": "leases"}.get(handle.__name__, handle.__name__)
+    return Operation(
+        method="POST",
+        path=f"/api/v1/work/{name}",
+        handle=handle,
+        scope="work",
+        summary=summary,
+        tag="work",
+        body=body,
+        answer=answer,
+        status=status,
+        errors=(404, 410),
+    )
+
+
+OPERATIONS = (
+    _operation(register, "A new identity for this start of a worker.", Register, Registered, 201),
+    _operation(claim, "Take due runs under a lease; may wait for some.", Claim, Claimed),
+    _operation(begin, "Say that the first run of a lease starts that was claimed ahead.", Held, Begun),
+    _operation(heartbeat, "Say that the worker lives, once a second.", Alone, Heartbeat),
+    _operation(finish, "Report attempts that ended.", Finish, Finished),
+    _operation(release, "Give back, unharmed, what was not started.", Release, Released),
+    _operation(append_log, "Add lines to the logs of runs.", Log, Done),
+    _operation(list_leases, "What the worker holds: after an answer that was lost.", Alone, Leases),
+    _operation(retire, "Good-bye.", Alone, Done),
+)
