@@ -106,8 +106,13 @@ def unknown_job(ask: Ask) -> Problem:
 
 
 async def _foreseen(found: list[Row]) -> list[Row]:
-    """In a thread: a thousand expressions take 150 ms, which the heartbeat should not wait for."""
-    return await asyncio.to_thread(lambda: [foresight.foreseen(row) for row in found])
+    """In a thread: a thousand expressions take 150 ms, which the heartbeat should not wait for.
+
+    Without specs, as in the command line's list: they may hold what is not everybody's business.
+    """
+    return await asyncio.to_thread(
+        lambda: [foresight.foreseen({key: value for key, value in row.items() if key != "spec"}) for row in found]
+    )
 
 
 async def _ensure_expected(ask: Ask, conn: watch.Connection) -> bool:
