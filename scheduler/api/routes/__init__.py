@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from scheduler.api.operation import Operation
-from scheduler.api.routes import apps, health
+from scheduler.api.routes import apps, channels, health, ticks
 
-OPERATIONS: tuple[Operation, ...] = (*health.OPERATIONS, *apps.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *health.OPERATIONS,
+    *apps.OPERATIONS,
+    *ticks.OPERATIONS,
+    *channels.OPERATIONS,
+)
