@@ -6,5 +6,6 @@ partition  the daily partitions, the only DDL that is composed
 watch      what is to be seen
 channel    events, and the jobs that publish them
 tick       ticks
+access     who may use the HTTP API
 refusal    what the database's refusals mean
 """

@@ -22,6 +22,7 @@ COMPANIONS = (ast.CommentStmt, ast.DropStmt, ast.GrantStmt)
 WITHOUT_APP_IN_FRONT = {
     "server": "a process serves many apps",
     "worker": "a process serves many apps",
+    "token": "it may reach into several apps",
     "migration": "the account of installs; it belongs to the database",
     "history": "has no primary key: it is append-only, and nobody addresses a row of it",
 }
