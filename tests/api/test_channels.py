@@ -166,8 +166,8 @@ def test_a_job_of_events_with_a_short_period_goes_by_rows(
 ) -> None:
     _, url = serve()
     db.execute(
-        "insert into scheduler.job (app, name, schedule, executor, spec, overlap) values ('orders', 'often', %s, 'event',"
-        ' \'{"data": "x"}\', %s)',
+        "insert into scheduler.job (app, name, schedule, executor, spec, overlap)"
+        """ values ('orders', 'often', %s, 'event', '{"data": "x"}', %s)""",
         [schedule, overlap],
     )
     if overlap == "allow":

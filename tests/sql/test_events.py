@@ -96,9 +96,7 @@ def test_the_end_of_an_event_frees_its_unique_key(db: psycopg.Connection) -> Non
 
 
 def test_a_job_that_is_edited_or_removed_leaves_the_events_that_it_published(db: psycopg.Connection) -> None:
-    db.execute(
-        "insert into scheduler.job (app, name, schedule, executor, overlap) values ('c', 'j', '@hourly', 'event', 'allow')"
-    )
+    db.execute("insert into scheduler.job (app, name, schedule, executor) values ('c', 'j', '@hourly', 'event')")
     db.execute("""
         insert into scheduler.run (app, executor, job, scheduled_at, run_at)
         select 'c', 'event', 'j', t, t from unnest(array[now() - interval '1 min', now() + interval '1 min']) t
