@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.api.conftest import Serve
 from tests.support.fleet import wait_until
+from tests.support.serving import Serve, serving
 
 CLIENT = Path(__file__).with_name("distribuerad.mjs")
+
+
+@pytest.fixture
+def serve(dsn: str, tmp_path: Path) -> Iterator[Serve]:
+    with serving(dsn, tmp_path) as serve:
+        yield serve
 
 
 def call(method: str, url: str, body: Any = None) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""Servers with the HTTP API, as processes, and what a test says to them."""
+"""Servers with the HTTP API, as processes, on a test's database."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from tests.support.fleet import QUICK, ROOT, Process, wait_until
 
 Serve = Callable[..., tuple[Process, str]]
 
 
-@pytest.fixture
-def serve(dsn: str, tmp_path: Path) -> Iterator[Serve]:
+@contextmanager
+def serving(dsn: str, directory: Path) -> Iterator[Serve]:
     """Starts `scheduler run --http` without tokens; the process and the server's URL. Killed at the end."""
     started: list[Process] = []
 
-    def serve(*words: str) -> tuple[Process, str]:
+    def serve(*words: str, env: Mapping[str, str] | None = None) -> tuple[Process, str]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         bind = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "scheduler.cli", "--dsn", dsn, "run", "--http", bind, "--http-no-auth"]
-        path = tmp_path / f"api{len(started)}.log"
+        path = directory / f"api{len(started)}.log"
         with path.open("wb") as log:
             popen = subprocess.Popen(
                 [*command, *(words or ("--no-worker",))],
@@ -34,7 +33,7 @@ def serve(dsn: str, tmp_path: Path) -> Iterator[Serve]:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, **QUICK},
+                env={**os.environ, **QUICK, **(env or {})},
             )
         started.append(Process(popen, path))
         wait_until(lambda: answers(port) or popen.poll() is not None)
