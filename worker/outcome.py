@@ -116,7 +116,7 @@ def storable(result: Any) -> bytes | None:
     if result is None:
         return None
     try:
-        data = _encoded(result)
+        data = encoded(result)
     except (TypeError, ValueError, RecursionError, AttributeError) as error:
         raise ExecutionFailed(f"result is not JSON: {_line(error, type(error).__name__)}") from None
     if b"\\u0000" in data:
@@ -127,6 +127,20 @@ def storable(result: Any) -> bytes | None:
             "store it elsewhere and return where it is"
         )
     return data
+
+
+def encoded(result: Any) -> bytes:
+    """Its JSON, compact, in UTF-8. TypeError, ValueError or RecursionError for what has none."""
+    if orjson is not None:
+        try:
+            data: bytes = orjson.dumps(result, default=_plain)
+        except TypeError:
+            pass  # integers over 64 bits, keys that are no strings, surrogates: the standard library decides
+        else:
+            if b"null" not in data:
+                return data  # orjson writes NaN as null without a word: only where there is a null is a second look due
+    text = json.dumps(result, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return clean(text).encode()
 
 
 def clean(text: str) -> str:
@@ -149,19 +163,6 @@ def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
     cut = len(data) - 2 * half
     head, tail = data[:half].decode(errors="ignore"), data[-half:].decode(errors="ignore")
     return f"{head}\n… {cut:,} bytes cut …\n{tail}"
-
-
-def _encoded(result: Any) -> bytes:
-    if orjson is not None:
-        try:
-            data: bytes = orjson.dumps(result, default=_plain)
-        except TypeError:
-            pass  # integers over 64 bits, keys that are no strings, surrogates: the standard library decides
-        else:
-            if b"null" not in data:
-                return data  # orjson writes NaN as null without a word: only where there is a null is a second look due
-    text = json.dumps(result, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return clean(text).encode()
 
 
 def _plain(value: Any) -> Any:

@@ -121,6 +121,8 @@ _SHAPES: dict[str, tuple[str, type | tuple[type, ...], str]] = {
     "shell": ("command", (str, list), _EXAMPLE),
     "http": ("url", str, '{"url": "https://…"}'),
     "sql": ("sql", str, '{"dsn": "main", "sql": "select 1"}'),
+    "kafka": ("topic", str, '{"topic": "orders", "key": "42", "value": {"paid": true}}'),
+    "sidekiq": ("class", str, '{"class": "CloseBooks", "args": [2026]}'),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -29,9 +30,15 @@ from scheduler.loop import Loop
 log = logging.getLogger(__name__)
 
 Part = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
-_EMBEDDED = ("python", "shell", "http", "sql")
+_EMBEDDED = ("python", "shell", "http", "sql", "kafka", "sidekiq")
 _ELSEWHERE = ("python", "http")  # what a database of other people may ask of this machine unless told
-_NEEDS = {"http": "aiohttp"}  # executor to the module that its extra, of the same name, brings
+_NEEDS = {  # executor to the module that it needs, and the extra that brings it
+    "http": ("aiohttp", "http"),
+    "kafka": ("confluent_kafka", "kafka"),
+    "sidekiq": ("redis", "redis"),
+}
+# Executors that can do nothing before they know where the other system is: offered unasked only where that is said.
+_SAID = {"kafka": "SCHEDULER_KAFKA_BROKERS", "sidekiq": "SCHEDULER_REDIS_URL"}
 
 
 class Variadic(click.Command):
@@ -93,7 +100,8 @@ def run(
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
 
-    On the embedded PostgreSQL, whose schema it brings up to date, all executors are offered: python, shell, http, sql.
+    On the embedded PostgreSQL, whose schema it brings up to date, all executors are offered: python, shell, http, sql,
+    and kafka and sidekiq where the environment says where their brokers and their Redis are.
     Elsewhere python and http, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
@@ -272,16 +280,17 @@ def _obey_signals(stopping: asyncio.Event, forced: asyncio.Event) -> None:
 
 
 def _executors(option: str | None, default: Sequence[str]) -> list[str]:
-    """Those asked for, or the default ones that are installed; the worker refuses what it does not have."""
+    """Those asked for, or the default ones that are set up and installed; the worker refuses what it does not have."""
     if option is not None:
         names = list(dict.fromkeys(name.strip() for name in option.split(",") if name.strip()))
         if not names:
             raise click.UsageError("--executors names none: write --executors python,http")
         return names
-    absent = [name for name in default if name in _NEEDS and find_spec(_NEEDS[name]) is None]
+    meant = [name for name in default if name not in _SAID or os.environ.get(_SAID[name])]
+    absent = [name for name in meant if name in _NEEDS and find_spec(_NEEDS[name][0]) is None]
     for name in absent:
-        show.note(f"without the executor {name}: pip install 'walclock[{name}]'")
-    return [name for name in default if name not in absent]
+        show.note(f"without the executor {name}: pip install 'walclock[{_NEEDS[name][1]}]'")
+    return [name for name in meant if name not in absent]
 
 
 def _greet(place: Place, what: str) -> None:

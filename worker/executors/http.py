@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import secrets
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from scheduler.errors import MissingExtraError
 from worker.addresses import Allowed, internal
 from worker.context import Call
 from worker.executors import ExecutionFailed, Settings
+from worker.headers import told
 from worker.outcome import shorten
 
 try:
@@ -131,7 +131,6 @@ def _request(call: Call) -> Request:
 
 
 def _headers(call: Call, given: Any) -> dict[str, str]:
-    """The spec's, except that it cannot claim another fence; a trace that it continues is its own."""
     if not isinstance(given, dict):
         raise _bad('"headers" must be an object of strings', given)
     for name, value in given.items():  # a value may be a secret, and is not shown
@@ -139,17 +138,7 @@ def _headers(call: Call, given: Any) -> dict[str, str]:
             raise _bad('"headers" must have names of letters, digits and dashes', name)
         if not isinstance(value, str) or not value.isprintable():
             raise ExecutionFailed(f"bad spec: header {name!r} must be a string without line breaks", final=True)
-    ours = {
-        "Scheduler-Run-Id": str(call.run_id),
-        "Scheduler-Attempt": str(call.attempt),
-        "Scheduler-Scheduled-At": call.instant(),
-        "Scheduler-Fence": str(call.fence),
-    }
-    taken = {name.lower() for name in ours}
-    theirs = {name: value for name, value in given.items() if name.lower() not in taken}
-    if "traceparent" not in {name.lower() for name in theirs}:
-        ours["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-    return {**theirs, **ours}
+    return told(call, given)
 
 
 def _expected(spec: dict[str, Any]) -> list[int]:

@@ -26,6 +26,7 @@ from psycopg.types.string import TextLoader
 
 from worker.context import Call
 from worker.executors import ExecutionFailed, Settings
+from worker.named import variable
 from worker.outcome import RESULT_LIMIT, shorten
 
 ROWS = 1000
@@ -78,12 +79,10 @@ class _Iso(Loader):
 
 def dsn(name: object) -> str:
     """The connection string of a name in a spec; ExecutionFailed names the variable it should be in."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,63}", name):
-        raise ExecutionFailed(f'bad spec: "dsn" must be a name, not {shorten(repr(name), 200)}', final=True)
-    variable = f"SCHEDULER_SQL_DSN_{name.upper().replace('-', '_')}"
-    if not os.environ.get(variable):
-        raise ExecutionFailed(f"unknown dsn {name!r}: this worker's environment has no {variable}")
-    return os.environ[variable]
+    where = variable("SCHEDULER_SQL_DSN", "dsn", name)
+    if not os.environ.get(where):
+        raise ExecutionFailed(f"unknown dsn {name!r}: this worker's environment has no {where}")
+    return os.environ[where]
 
 
 def _parsed(spec: dict[str, Any]) -> tuple[str, Any, bool]:

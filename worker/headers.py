@@ -1,0 +1,30 @@
+"""What an effect carries of its run, in HTTP requests and in Kafka messages alike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from worker.context import Call
+
+
+def told(call: Call, given: Mapping[str, str]) -> dict[str, str]:
+    """The spec's headers and ours. A spec cannot claim another fence; a trace that it continues is its own."""
+    ours = {
+        "Scheduler-Run-Id": str(call.run_id),
+        "Scheduler-Attempt": str(call.attempt),
+        "Scheduler-Scheduled-At": call.instant(),
+        "Scheduler-Fence": str(call.fence),
+    }
+    if not given:
+        return {**ours, "traceparent": traceparent()}
+    taken = {name.lower() for name in ours}
+    theirs = {name: value for name, value in given.items() if name.lower() not in taken}
+    if "traceparent" not in {name.lower() for name in theirs}:
+        ours["traceparent"] = traceparent()
+    return {**theirs, **ours}
+
+
+def traceparent() -> str:
+    """The head of a new trace, as W3C writes it. Its numbers have to be unlike, not secret: the kernel's cost 2 us."""
+    return f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-01"
