@@ -6,7 +6,7 @@ Each is a run of the executor `kafka` in the app `ticks`. An item has one tick t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,10 @@ _MOST_VALUE = 1_000_000  # bytes: a spec has 1 MiB
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds this is the year 5138
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
 class Tick(msgspec.Struct):
     """`at` in ISO 8601, or as seconds or milliseconds since 1970. Whatever else it has is sent along."""
 
@@ -39,7 +43,7 @@ class Accepted(msgspec.Struct):
 
 class Entry(NamedTuple):
     item: str
-    at: datetime
+    at: int  # microseconds since 1970
     value: str
 
 
@@ -110,11 +114,13 @@ def _entry(raw: msgspec.Raw, nr: int) -> Entry:
         raise Problem(400, f"tick {nr}: at {str(one.at)[:60]!r} is no instant", hint=hint) from None
 
 
-def _instant(at: str | float) -> datetime:
+def _instant(at: str | float) -> int:
+    """In microseconds since 1970. ValueError, OverflowError."""
     if isinstance(at, str):
         found = datetime.fromisoformat(at)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(at / 1_000 if abs(at) >= _MILLISECONDS_FROM else at, UTC)
+    else:
+        found = datetime.fromtimestamp(at / 1_000 if abs(at) >= _MILLISECONDS_FROM else at, UTC)
+    return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
 OPERATIONS = tuple(

@@ -21,12 +21,17 @@ begin
     -- may arrive as well. The arrays run parallel, and of an item that comes twice the last counts. Returns how many.
     -- Whoever writes ticks of an app takes its turn, so two posts of one item do not meet; batches are what makes it fast.
     perform pg_advisory_xact_lock(7716804, hashtext(p_app));
-    select array_agg(t.item), array_agg(t.at), array_agg(t.value) into v_items, v_at, v_values
-    from (
-        select distinct on (u.item) u.item, u.at, u.value
-        from unnest(p_items, p_at, p_values) with ordinality as u (item, at, value, nr)
-        order by u.item, u.nr desc
-    ) t;
+    v_items := p_items;
+    v_at := p_at;
+    v_values := p_values;
+    if cardinality(p_items) > (select count(*) from (select from unnest(p_items) as u (item) group by u.item) t) then
+        select array_agg(t.item), array_agg(t.at), array_agg(t.value) into v_items, v_at, v_values
+        from (
+            select distinct on (u.item) u.item, u.at, u.value
+            from unnest(p_items, p_at, p_values) with ordinality as u (item, at, value, nr)
+            order by u.item, u.nr desc
+        ) t;
+    end if;
     for v_look in 1..20 loop
         with tick as materialized (
             select t.item, t.at, t.value,
