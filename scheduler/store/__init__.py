@@ -4,6 +4,8 @@ define     what people ask for: jobs, runs, pauses
 duty       what a server's duties do: plan, take back, forget
 partition  the daily partitions, the only DDL that is composed
 watch      what is to be seen
+channel    events, and the jobs that publish them
+tick       ticks
 access     who may use the HTTP API
 audit      who changed what, and whether that account is whole
 refusal    what the database's refusals mean

@@ -101,6 +101,23 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPlace:
+    """Where a look through the events ended; `run_at` in the database's own words."""
+
+    app: str
+    run_at: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Expired:
+    expired: int
+    app: str | None
+    run_at: str | None
+    id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reclaimed:
     """A lease that was taken back. `lost`: its runs had started, and an attempt of each is gone."""
 
@@ -211,6 +228,22 @@ async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Re
             [dead_after, limit],
         )
         return await cursor.fetchall()
+
+
+async def expire_events(conn: Connection, *, limit: int, after: EventPlace | None) -> tuple[int, EventPlace | None]:
+    """Ends what has expired of `limit` events behind a place; how many, and where to go on, None: at the beginning."""
+    async with conn.cursor(row_factory=class_row(_Expired)) as cursor:
+        await cursor.execute(
+            """
+            select e.expired, e.app, e.run_at::text as run_at, e.id
+            from scheduler.expire_events(%s, %s::text, %s::timestamptz, %s::bigint) e
+            """,
+            [limit, after.app if after else "", after.run_at if after else "-infinity", after.id if after else 0],
+        )
+        found = await cursor.fetchone() or _Expired(0, None, None, None)  # there always is a row
+    if found.app is None or found.run_at is None or found.id is None:
+        return found.expired, None
+    return found.expired, EventPlace(found.app, found.run_at, found.id)
 
 
 async def assign_apps(conn: Connection, *, dead_after: float, rebalance: bool) -> Assigned:

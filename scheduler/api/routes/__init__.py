@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.api.operation import Operation
 from scheduler.api.routes import (
     apps,
+    channels,
     enqueue,
     health,
     job_actions,
@@ -13,6 +14,7 @@ from scheduler.api.routes import (
     processes,
     queues,
     run_lists,
+    ticks,
     tokens,
     work,
 )
@@ -30,5 +32,7 @@ _OPERATIONS: tuple[Operation, ...] = (
     *processes.OPERATIONS,
     *tokens.OPERATIONS,
     *work.OPERATIONS,
+    *ticks.OPERATIONS,
+    *channels.OPERATIONS,
 )
 OPERATIONS = (*_OPERATIONS, *describing(_OPERATIONS))

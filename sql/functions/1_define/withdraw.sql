@@ -9,14 +9,14 @@ declare
 begin
     -- Takes back what the planner wrote for a job and nobody has started: future instants always (they leave the ledger,
     -- to be decided anew), due ones when p_due (the ledger then says skipped, and why). Runs that were started, that
-    -- wait for another attempt, or that a person triggered stay. Called with the job's job_schedule row locked, so the
+    -- wait for another attempt, or that a person triggered stay, as do events that were published. Called with the job's job_schedule row locked, so the
     -- order of locks is job_schedule, run, lease, as everywhere. Returns how many runs were taken back.
     -- A run may be on its way from one table to the other (a claim, a release), so each is looked at twice.
     for v_look in 1..2 loop
         with gone as (
             delete from scheduler.run r
             where r.app = p_app and r.job = p_job and r.scheduled_at is not null and r.attempt = 0
-                and (p_due or r.scheduled_at > v_now)
+                and ((p_due and r.executor <> 'event') or r.scheduled_at > v_now)
             returning r.id, r.scheduled_at
         )
         select v_runs || array_agg(g.id), v_instants || array_agg(g.scheduled_at) into v_runs, v_instants from gone g;

@@ -32,9 +32,10 @@ as $$
         end as after_at,
         case when j.schedule like '%@%' then s.anchor_at end as anchor_at,
         scheduler.clock(),
-        -- Whether a limit bears on its runs, of those that may be fired from timers, which know of none.
+        -- Whether a limit bears on its runs, of those that may be fired from timers, which know of none; events, which no
+        -- worker fires, are planned as rows for the same reason.
         j.schedule like '%@%' and (
-            j.concurrency_key is not null
+            j.concurrency_key is not null or j.executor = 'event'
             or exists (select from scheduler.queue_limit q where q.app = s.app and q.queue = j.queue)
         )
     from (

@@ -54,6 +54,7 @@ begin
     -- What is limited, by a key or for its queue, is claimed when it is due and with p_begin, not before: a run that waits
     -- in a worker's hands would hold a slot for nothing. Claims of one queue with limits take turns, and who comes second
     -- finds nothing.
+    -- Events wait for clients and are never claimed, whatever executors are named.
     -- Nothing is executed here, and the caller commits at once.
     if session_user <> current_user or current_setting('role') <> 'none' then
         perform scheduler.admit(p_app);
@@ -101,7 +102,7 @@ begin
 
     for v_lane in
         select p_priority as priority, e.executor from unnest(p_executors) e (executor)
-        where p_priority is not null and p_keyed is not true
+        where p_priority is not null and p_keyed is not true and e.executor <> 'event'
         union all
         (
             select l.priority, l.executor from scheduler.lanes(p_app, p_queue) l
@@ -109,7 +110,7 @@ begin
             -- lanes would walk over all that was claimed before it, under an old snapshot 80 ms for each claim.
             where p_keyed is not true and cardinality(v_take) < p_limit
                 and (p_priority is null or p_executors is null) and (p_priority is null or l.priority = p_priority)
-                and l.run_at <= v_until and (p_executors is null or l.executor = any (p_executors))
+                and l.run_at <= v_until and (p_executors is null or l.executor = any (p_executors)) and l.executor <> 'event'
             order by l.priority, l.run_at
         )
     loop

@@ -78,7 +78,7 @@ begin
         cross join lateral scheduler.lanes(q.app, q.queue) l
         where not q.skipped and l.run_at < 'infinity'
             and (p_apps is null or q.app = any (p_apps)) and (p_queues is null or q.queue = any (p_queues))
-            and (p_executors is null or l.executor = any (p_executors))
+            and (p_executors is null or l.executor = any (p_executors)) and l.executor <> 'event'
         group by q.app, q.queue
         union all
         select k.app, k.queue, min(n.run_at), true
@@ -95,7 +95,7 @@ begin
         ) n
         where n.run_at < 'infinity'
             and (p_apps is null or k.app = any (p_apps)) and (p_queues is null or k.queue = any (p_queues))
-            and (p_executors is null or k.executor = any (p_executors))
+            and (p_executors is null or k.executor = any (p_executors)) and k.executor <> 'event'
         group by k.app, k.queue, n.run_at <= scheduler.clock()
     )
     select d.app::text, d.queue::text, greatest(d.run_at - scheduler.clock(), case when r.wait > '0' then r.wait end), d.keyed,

@@ -79,7 +79,7 @@ begin
             v_key := v_lane.concurrency_key;
             v_free := null;
         end if;
-        continue when v_lane.run_at > p_until or v_lane.executor <> all (p_executors);
+        continue when v_lane.run_at > p_until or v_lane.executor <> all (p_executors) or v_lane.executor = 'event';
         if v_free is null then
             select coalesce(v_lane.concurrency_limit, 1) - count(*) into v_free
             from scheduler.slot s where s.app = p_app and s.concurrency_key = v_key;

@@ -19,6 +19,18 @@ begin
     if not found then
         return 0;
     end if;
+    if v_lease.keyed and v_lease.cancel is not null then
+        -- put_ticks gives the key of a tick that was started to the tick that comes after it; without it this one can
+        -- come back, and end as cancelled.
+        v_lease.runs := array(
+            select case when k.run_id <> r.id then jsonb_populate_record(r, '{"unique_key": null}') else r end
+            from unnest(v_lease.runs) r
+            left join lateral (
+                select o.run_id from scheduler.run_key o
+                where o.app = p_app and o.unique_key = r.unique_key and r.id = any (v_lease.cancel) offset 0
+            ) k on true
+        );
+    end if;
     with back as (
         insert into scheduler.run
         select r.* from unnest(v_lease.runs) r
