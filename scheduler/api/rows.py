@@ -64,15 +64,14 @@ class Pulse(TypedDict):
     reported_at: str | None
 
 
-class Job(TypedDict):
-    """A definition, with what is known of its past and future."""
+class JobRow(TypedDict):
+    """A definition in a list, with what is known of its past and future."""
 
     app: str
     name: str
     schedule: str | None
     timezone: str
     executor: str
-    spec: Any
     queue: str
     priority: int
     max_attempts: int
@@ -104,6 +103,12 @@ class Job(TypedDict):
     last_error: str | None
     state: str
     next_at: Instant | None
+
+
+class Job(JobRow):
+    """A definition, in full."""
+
+    spec: Any
 
 
 class RunRow(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.api.operation import Operation
 from scheduler.api.routes import (
     apps,
+    audit,
     channels,
     enqueue,
     health,
@@ -31,6 +32,7 @@ _OPERATIONS: tuple[Operation, ...] = (
     *logs.OPERATIONS,
     *processes.OPERATIONS,
     *tokens.OPERATIONS,
+    *audit.OPERATIONS,
     *work.OPERATIONS,
     *ticks.OPERATIONS,
     *channels.OPERATIONS,

@@ -33,7 +33,7 @@ class AfterAppAndJob(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Jobs(msgspec.Struct):
-    jobs: list[rows.Job]
+    jobs: list[rows.JobRow]
     next: Next
 
 
