@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.responses import Response
 
+from scheduler.api.access import Scope
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.problem import Problem
 from scheduler.cron import parse_duration
@@ -232,7 +233,7 @@ def _job(one: channel.ChannelJob) -> ChannelJob:
 
 
 def _operation(method: str, path: str, handle: Any, summary: str, **more: Any) -> Operation:
-    scope = "read" if method == "GET" else "write"
+    scope: Scope = "read" if method == "GET" else "write"
     return Operation(
         method=method,
         path=f"/{{app}}/{path}",

@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 async def post_ticks(ask: Ask) -> Accepted:
     if not ask.caller.reaches(APP):
         raise Problem(404, f"there is no app {APP}")
-    body = await read(ask.request, MOST_BYTES)
+    body = await read(ask, MOST_BYTES)
     entries = [_entry(raw, line) for line, raw in enumerate(_parts(body), 1)]
     gathering = _gathering(ask.data)
     for start in range(0, len(entries), MOST):
