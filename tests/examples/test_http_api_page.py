@@ -83,7 +83,7 @@ def test_the_tour_does_what_the_page_says(dsn: str, bind: str) -> None:
     apps, *_, servers, workers, token, tokens = said[9:]
     assert [one["app"] for one in apps["apps"]] == ["shop"]
     assert (len(servers["servers"]), len(workers["workers"])) == (1, 1)
-    assert (token["name"], [one["name"] for one in tokens["tokens"]]) == ("ci", ["ci", "laptop"])
+    assert (token["name"], [one["name"] for one in tokens["tokens"]]) == ("ci", ["ci", "laptop", "admin"])
 
 
 def test_a_problem_looks_as_the_page_says(bind: str, dsn: str) -> None:
