@@ -1,6 +1,6 @@
 """JSON documents for PostgreSQL in its binary form.
 
-As text, an array of results is escaped quote by quote: of a run with a result that took a sixth of the worker's time.
+As text, an array of results is escaped quote by quote.
 """
 
 from __future__ import annotations
