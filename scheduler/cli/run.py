@@ -88,8 +88,8 @@ def run(
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
 
-    On the embedded PostgreSQL, whose schema it brings up to date, these executors are offered: python, shell, http, sql.
-    Elsewhere python and http, unless --executors says otherwise.
+    On the embedded PostgreSQL, whose schema it brings up to date, the executors python, shell, http and sql are
+    offered. Elsewhere python and http, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
     records.start()
