@@ -89,9 +89,9 @@ class Engine:
         self.registry: dict[str, str] = {}  # what can be pulled, and how that ends: "" for well
         self.containers: dict[str, Container] = {}
         self.asked: list[str] = []
-        self.deaf: set[str] = set()  # operations that are never answered
-        self.slow: dict[str, float] = {}  # operations that take so many seconds
+        self.creation = 0.0  # seconds that one takes
         self.quotes = False  # refuses each container and quotes its request
+        self.made = 0
         self.begun = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -156,10 +156,7 @@ class Engine:
 
     @web.middleware
     async def _answers(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        operation = handler.__name__.removeprefix("_")
-        self.asked.append(operation)
-        if operation in self.deaf:
-            await asyncio.sleep(3600)
+        self.asked.append(handler.__name__.removeprefix("_"))
         try:
             answer: web.StreamResponse = await handler(request)
         except Refused as refused:
@@ -177,7 +174,7 @@ class Engine:
         return await asyncio.shield(self._loop.create_task(self._make(name, body)))
 
     async def _make(self, name: str, body: dict[str, Any]) -> web.Response:
-        await asyncio.sleep(self.slow.get("create", 0))
+        await asyncio.sleep(self.creation)
         if self.quotes:
             raise Refused(500, f"cannot make a container of {json.dumps(body)}")
         _check(body, KEYS, "")
@@ -188,6 +185,7 @@ class Engine:
         if name in self.containers:
             raise Refused(409, f'Conflict. The container name "/{name}" is already in use')
         container = self.containers[name] = Container(name, body)
+        self.made += 1
         return _json({"Id": container.id, "Warnings": []}, status=201)
 
     async def _inspect(self, request: web.Request) -> web.Response:
