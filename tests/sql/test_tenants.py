@@ -80,12 +80,12 @@ def tenant(filled: str, db: psycopg.Connection) -> Iterator[Tenant]:
 def all_of(db: psycopg.Connection, app: str) -> dict[str, list[str]]:
     """Every row of an app, and what belongs to no app, as its owner sees it."""
     found = {
-        table: column(db, f"select t::text from scheduler.{table} t where t.app = %s order by 1", app)  # type: ignore[arg-type]
+        table: column(db, f"select t::text from scheduler.{table} t where t.app = %s order by 1", app)
         for table in OF_APP
     }
     for table in ("worker", "token"):
         query = f"select t::text from scheduler.{table} t where %s = any (t.apps) or t.apps is null order by 1"
-        found[table] = column(db, query, app)  # type: ignore[arg-type]
+        found[table] = column(db, query, app)
     found["server"] = column(db, "select t::text from scheduler.server t order by 1")
     found["restriction"] = column(db, "select t::text from scheduler.restriction t order by 1")
     return found
@@ -98,7 +98,7 @@ def test_there_is_a_row_of_each_app_in_every_table(filled: str, db: psycopg.Conn
 
 @pytest.mark.parametrize("table", READABLE)
 def test_a_restricted_role_sees_its_own_rows_and_no_others(tenant: Tenant, table: str) -> None:
-    seen = column(tenant.conn, f"select t::text from scheduler.{table} t")  # type: ignore[arg-type]
+    seen = column(tenant.conn, f"select t::text from scheduler.{table} t")
     assert seen
     assert THEIRS not in str(seen)
 
@@ -163,7 +163,7 @@ def test_no_role_that_it_may_take_and_no_setting_leads_out_of_a_restriction(
     for way in ways:
         try:
             tenant.conn.execute(way.encode())
-            assert set(column(tenant.conn, seen)) <= {MINE}  # type: ignore[arg-type]
+            assert set(column(tenant.conn, seen)) <= {MINE}
         except (InsufficientPrivilege, psycopg.errors.InvalidParameterValue):
             pass  # refused: that is no way out either
         assert column(tenant.conn, "select scheduler.apps_allowed()") == [[MINE]]
