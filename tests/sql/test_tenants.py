@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -138,6 +138,39 @@ def test_it_writes_its_own_rows_and_no_others(tenant: Tenant, db: psycopg.Connec
     with pytest.raises(InsufficientPrivilege):
         tenant.conn.execute("update scheduler.queue_limit set app = 'theirs'")
     assert all_of(db, THEIRS) == before
+
+
+def test_no_function_with_its_owners_rights_touches_another_app(tenant: Tenant, db: psycopg.Connection) -> None:
+    held: LiteralString = "select l.worker, l.id, (l.runs[1]).id from scheduler.lease l where l.app = 'theirs'"
+    worker, lease, running = rows(db, held)[0]
+    pending = one(db, "select min(r.id) from scheduler.run r where r.app = 'theirs'")
+    mine = one(tenant.conn, "select scheduler.register_worker('w')")
+    calls = {
+        "cancel": [f"cancel('theirs', {pending})", f"cancel('theirs', {running})"],
+        "claim": [f"claim('theirs', {mine})", f"claim('theirs', {worker})"],
+        "begin": [f"begin('theirs', {worker}, {lease})"],
+        "finish": [f"finish('theirs', {worker}, {lease})"],
+        "release": [f"release('theirs', {worker}, {lease})"],
+        "take_pulses": [f"take_pulses({mine}, '{{theirs}}')"],
+        "report_pulses": [f"report_pulses('theirs', {worker}, '[]')"],
+        "release_pulses": [f"release_pulses('theirs', {worker}, '{{{lease}}}')"],
+        "next_due": ["next_due('{theirs}')"],
+        "register_worker": ["register_worker('w', p_apps => '{mine,theirs}')"],
+        "heartbeat": [f"heartbeat({worker})"],
+        "retire_worker": [f"retire_worker({worker})"],
+        "restrict_role": ["restrict_role('scheduler_reader', '{mine}')"],
+    }
+    before = all_of(db, THEIRS)
+    for statement in (call for several in calls.values() for call in several):
+        with pytest.raises(psycopg.Error) as refused:
+            tenant.conn.execute(f"select * from scheduler.{statement}".encode())
+        assert refused.value.sqlstate in {"42501", "JS004"}, statement
+    # With no app named, these mean the apps that are open.
+    assert set(column(tenant.conn, "select d.app from scheduler.next_due() d")) == {MINE}
+    assert column(tenant.conn, "select t.app from scheduler.take_pulses(%s) t", mine) == [MINE]
+    assert all_of(db, THEIRS) == before
+    definers = "select p.proname from pg_proc p where p.pronamespace = 'scheduler'::regnamespace and p.prosecdef"
+    assert set(column(db, definers)) - {"apps_allowed"} == calls.keys(), "each of them is called here"
 
 
 def test_copy_takes_out_its_own_rows_and_puts_in_none(tenant: Tenant) -> None:
