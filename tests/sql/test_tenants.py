@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -80,12 +80,12 @@ def tenant(filled: str, db: psycopg.Connection) -> Iterator[Tenant]:
 def all_of(db: psycopg.Connection, app: str) -> dict[str, list[str]]:
     """Every row of an app, and what belongs to no app, as its owner sees it."""
     found = {
-        table: column(db, f"select t::text from scheduler.{table} t where t.app = %s order by 1", app)  # type: ignore[arg-type]
+        table: column(db, f"select t::text from scheduler.{table} t where t.app = %s order by 1", app)
         for table in OF_APP
     }
     for table in ("worker", "token"):
         query = f"select t::text from scheduler.{table} t where %s = any (t.apps) or t.apps is null order by 1"
-        found[table] = column(db, query, app)  # type: ignore[arg-type]
+        found[table] = column(db, query, app)
     found["server"] = column(db, "select t::text from scheduler.server t order by 1")
     found["restriction"] = column(db, "select t::text from scheduler.restriction t order by 1")
     return found
@@ -98,7 +98,7 @@ def test_there_is_a_row_of_each_app_in_every_table(filled: str, db: psycopg.Conn
 
 @pytest.mark.parametrize("table", READABLE)
 def test_a_restricted_role_sees_its_own_rows_and_no_others(tenant: Tenant, table: str) -> None:
-    seen = column(tenant.conn, f"select t::text from scheduler.{table} t")  # type: ignore[arg-type]
+    seen = column(tenant.conn, f"select t::text from scheduler.{table} t")
     assert seen
     assert THEIRS not in str(seen)
 
@@ -140,6 +140,39 @@ def test_it_writes_its_own_rows_and_no_others(tenant: Tenant, db: psycopg.Connec
     assert all_of(db, THEIRS) == before
 
 
+def test_no_function_with_its_owners_rights_touches_another_app(tenant: Tenant, db: psycopg.Connection) -> None:
+    held: LiteralString = "select l.worker, l.id, (l.runs[1]).id from scheduler.lease l where l.app = 'theirs'"
+    worker, lease, running = rows(db, held)[0]
+    pending = one(db, "select min(r.id) from scheduler.run r where r.app = 'theirs'")
+    mine = one(tenant.conn, "select scheduler.register_worker('w')")
+    calls = {
+        "cancel": [f"cancel('theirs', {pending})", f"cancel('theirs', {running})"],
+        "claim": [f"claim('theirs', {mine})", f"claim('theirs', {worker})"],
+        "begin": [f"begin('theirs', {worker}, {lease})"],
+        "finish": [f"finish('theirs', {worker}, {lease})"],
+        "release": [f"release('theirs', {worker}, {lease})"],
+        "take_pulses": [f"take_pulses({mine}, '{{theirs}}')"],
+        "report_pulses": [f"report_pulses('theirs', {worker}, '[]')"],
+        "release_pulses": [f"release_pulses('theirs', {worker}, '{{{lease}}}')"],
+        "next_due": ["next_due('{theirs}')"],
+        "register_worker": ["register_worker('w', p_apps => '{mine,theirs}')"],
+        "heartbeat": [f"heartbeat({worker})"],
+        "retire_worker": [f"retire_worker({worker})"],
+        "restrict_role": ["restrict_role('scheduler_reader', '{mine}')"],
+    }
+    before = all_of(db, THEIRS)
+    for statement in (call for several in calls.values() for call in several):
+        with pytest.raises(psycopg.Error) as refused:
+            tenant.conn.execute(f"select * from scheduler.{statement}".encode())
+        assert refused.value.sqlstate in {"42501", "JS004"}, statement
+    # With no app named, these mean the apps that are open.
+    assert set(column(tenant.conn, "select d.app from scheduler.next_due() d")) == {MINE}
+    assert column(tenant.conn, "select t.app from scheduler.take_pulses(%s) t", mine) == [MINE]
+    assert all_of(db, THEIRS) == before
+    definers = "select p.proname from pg_proc p where p.pronamespace = 'scheduler'::regnamespace and p.prosecdef"
+    assert set(column(db, definers)) - {"apps_allowed"} == calls.keys(), "each of them is called here"
+
+
 def test_copy_takes_out_its_own_rows_and_puts_in_none(tenant: Tenant) -> None:
     with tenant.conn.cursor().copy("copy (select * from scheduler.history) to stdout") as copy:
         assert THEIRS.encode() not in b"".join(copy)
@@ -163,7 +196,7 @@ def test_no_role_that_it_may_take_and_no_setting_leads_out_of_a_restriction(
     for way in ways:
         try:
             tenant.conn.execute(way.encode())
-            assert set(column(tenant.conn, seen)) <= {MINE}  # type: ignore[arg-type]
+            assert set(column(tenant.conn, seen)) <= {MINE}
         except (InsufficientPrivilege, psycopg.errors.InvalidParameterValue):
             pass  # refused: that is no way out either
         assert column(tenant.conn, "select scheduler.apps_allowed()") == [[MINE]]
