@@ -73,8 +73,9 @@ class Resource:
         refuse_cross_site(request.method, headers)
         caller = await self._admit(operation, headers)
         ask = Ask(request, headers, caller, self._data, self._settings, _parts(request), self._complaint)
-        if "app" in ask.path and not ask.caller.reaches(ask.path["app"]):
-            raise Problem(404, f"there is no app {ask.path['app']}")
+        app = ask.path.get("app", operation.app)
+        if app is not None and not caller.reaches(app):
+            raise Problem(404, f"there is no app {app}")
         if operation.query is not None:
             ask.query = _query(request, operation.query)
         if operation.body is not None and not (operation.body_may_lack and _has_no_body(headers)):

@@ -103,8 +103,8 @@ def run(
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
 
-    On the embedded PostgreSQL, whose schema it brings up to date, the executors python, shell, http and sql are offered,
-    and kafka and sidekiq where the environment says where their brokers and their Redis are.
+    On the embedded PostgreSQL, whose schema it brings up to date, the executors python, shell, http and sql are
+    offered, and kafka and sidekiq where the environment says where their brokers and their Redis are.
     Elsewhere python and http, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """

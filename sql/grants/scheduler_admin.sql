@@ -7,7 +7,7 @@ grant usage on schema scheduler to scheduler_admin;
 grant select, insert, update, delete on
     scheduler.app, scheduler.job, scheduler.job_schedule, scheduler.fire, scheduler.owner, scheduler.server,
     scheduler.worker, scheduler.run, scheduler.lease, scheduler.run_key, scheduler.slot, scheduler.queue_limit,
-    scheduler.history, scheduler.log, scheduler.pulse, scheduler.token
+    scheduler.history, scheduler.log, scheduler.pulse, scheduler.token, scheduler.event_lock
     to scheduler_admin;
 grant select on
     scheduler.runs, scheduler.migration, scheduler.restriction, scheduler.audit, scheduler.audit_head

@@ -48,8 +48,6 @@ class Entry(NamedTuple):
 
 
 async def post_ticks(ask: Ask) -> Accepted:
-    if not ask.caller.reaches(APP):
-        raise Problem(404, f"there is no app {APP}")
     body = await read(ask, MOST_BYTES)
     entries = [_entry(raw, line) for line, raw in enumerate(_parts(body), 1)]
     gathering = _gathering(ask.data)
@@ -131,6 +129,7 @@ OPERATIONS = tuple(
         scope="write",
         summary=summary,
         tag="ticks",
+        app=APP,
         answer=Accepted,
         media=(),
         errors=(404, 409, 413),

@@ -5,6 +5,7 @@ security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lease scheduler.lease%rowtype;
+    v_held  scheduler.run[];
     v_runs  bigint[];
     v_ended integer;
 begin
@@ -19,12 +20,13 @@ begin
     if not found then
         return 0;
     end if;
+    v_held := v_lease.runs;
     if v_lease.keyed and v_lease.cancel is not null then
         -- put_ticks gives the key of a tick that was started to the tick that comes after it; without it this one can
         -- come back, and end as cancelled.
-        v_lease.runs := array(
+        v_held := array(
             select case when k.run_id <> r.id then jsonb_populate_record(r, '{"unique_key": null}') else r end
-            from unnest(v_lease.runs) r
+            from unnest(v_held) r
             left join lateral (
                 select o.run_id from scheduler.run_key o
                 where o.app = p_app and o.unique_key = r.unique_key and r.id = any (v_lease.cancel) offset 0
@@ -33,7 +35,7 @@ begin
     end if;
     with back as (
         insert into scheduler.run
-        select r.* from unnest(v_lease.runs) r
+        select r.* from unnest(v_held) r
         where r.id <> all (coalesce(v_lease.done, '{}')) and (p_runs is null or r.id = any (p_runs))
         returning run.id
     )
