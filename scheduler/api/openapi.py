@@ -32,6 +32,11 @@ _PARTS: dict[str, Json] = {
         "description": "The run's id.",
         "example": 42,
     },
+    "event": {
+        "schema": {"type": "string", "minLength": 1, "maxLength": 100},
+        "description": "The event's id, as publishing answered it.",
+        "example": "42",
+    },
     "token": {"schema": {**_NAME, "maxLength": 200}, "description": "The token's name.", "example": "ci"},
 }
 _LINES: Json = {"schema": {"type": "string", "description": "In each line one of what the JSON has one or several of."}}
