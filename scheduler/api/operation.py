@@ -50,8 +50,8 @@ class Operation:
     `app`: the one that it is about, where its path names none. `scope` None: for everybody, without a token.
     `everywhere`: only for a token that reaches every app. `body`, `query` and `answer` are types that msgspec knows;
     without `body` the handler reads the request itself, if it has a body. What `handle` returns is encoded with
-    `status`, or that of a Reply; a Response is sent as it is. `media` are the types of body that are taken; empty: whatever it
-    says. `errors` are the statuses it may answer beyond those that every operation has.
+    `status`, or that of a Reply; a Response is sent as it is. `media` are the types of body that are taken; empty:
+    whatever it says. `errors` are the statuses it may answer beyond those that every operation has.
 
     For the document alone: `reads`, the type of a body that the handler reads itself; `example`, of a body; `sends`,
     the media type of the answer; `also`, other statuses of success; `conditions`, the headers that it looks at.
