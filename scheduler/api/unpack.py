@@ -10,8 +10,9 @@ from scheduler.api.problem import Problem
 PIECE = 256 * 1024
 """Bytes that are unpacked at a time."""
 MOST_GROWTH = 200
-"""Times that it may grow, beyond the first piece. Runs that are alike grow twenty- to fiftyfold, a bomb a thousandfold.
-"""
+"""Times that a body may grow which is larger than FREE. A bomb grows a thousandfold, different runs ten- to fiftyfold,
+and runs that are all alike nearly as a bomb does, but of those FREE holds millions."""
+FREE = 256 * 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -37,7 +38,7 @@ async def unpacked(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator
                 raise Problem(400, f"the body is not gzip: {error}") from None
             packed = stream.unused_data if stream.eof else stream.unconsumed_tail
             made += len(piece)
-            if made > PIECE + MOST_GROWTH * came:
+            if made > FREE and made > MOST_GROWTH * came:
                 raise Problem(413, f"the body grows more than {MOST_GROWTH}-fold when it is unpacked")
             yield piece
     if not stream.eof:

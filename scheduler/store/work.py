@@ -71,8 +71,7 @@ _APPEND_LOG: LiteralString = """
     from scheduler.worker w
     cross join (
         select array_agg(g.run) as runs, array_agg(g.attempt) as attempts, array_agg(g.line) as lines,
-            array_agg(coalesce(g.at, scheduler.clock())) as at, array_agg(g.stream) as streams,
-            array_agg(g.text) as texts
+            array_agg(g.at) as at, array_agg(g.stream) as streams, array_agg(g.text) as texts
         from json_to_recordset(%(lines)s::json) as g (
             run bigint, attempt smallint, line integer, at timestamptz, stream text, text text
         )

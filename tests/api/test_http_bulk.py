@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.api import unpack
 from scheduler.api.lines import LONGEST, Lines
+from scheduler.api.problem import Problem
 from scheduler.store import insert
 from tests.support.api import Answer, Client
 from tests.support.builders import column, one, rows
@@ -93,17 +95,14 @@ def test_lines_are_runs_with_all_that_is_said_of_them(api: Client, db: psycopg.C
     ]
     late = rows(
         db,
-        late=rows(
-            db,
-            "select run_at - now() between '59 min' and '1 h', executor from scheduler.run where executor in ('b', 'c')"
-            " order by executor",
-        ),
+        "select run_at - now() between '59 min' and '1 h', executor from scheduler.run where executor in ('b', 'c')"
+        " order by executor",
     )
     assert late == [(True, "b"), (False, "c")]
 
 
 BAD = {
-    "is no JSON": (b'{"executor": "a"', "malformed"),
+    "is no JSON": (b'{"executor": "a"', "truncated"),
     "is no run": (b'{"executor": 7}', "executor"),
     "is empty": (b"", ""),
     "is not UTF-8": (b'{"executor": "\xff"}', "UTF-8"),
@@ -146,15 +145,38 @@ def test_an_array_may_be_packed_too(api: Client) -> None:
     assert (answer.status, len(answer.json["ids"])) == (201, 1)
 
 
-def test_a_bomb_is_refused_and_nothing_is_written(api: Client, db: psycopg.Connection) -> None:
-    bomb = gzip.compress(LINE + b" " * 50_000_000, 9)
-    answer = post(api, bomb, Content_Encoding="gzip")
-    assert answer.status in {400, 413}, answer.body
-    blanks = gzip.compress(b"\n" * 50_000_000, 9)
-    assert post(api, blanks, Content_Encoding="gzip").status in {400, 413}
-    alike = gzip.compress(b'{"executor":"aaaaaaaa"}\n' * 2_000_000, 9)
-    assert post(api, alike, Content_Encoding="gzip").status == 413
+@pytest.mark.parametrize("filling", [b" ", b"\n", b"\0", b"1", b"["])
+def test_a_bomb_is_refused_by_its_first_line_and_nothing_is_written(
+    api: Client, db: psycopg.Connection, filling: bytes
+) -> None:
+    answer = post(api, gzip.compress(LINE + filling * 20_000_000, 1), Content_Encoding="gzip")
+    assert (answer.status, answer.detail[:6]) == (400, "line 2"), answer.body
     assert one(db, COUNT) == 0
+
+
+def test_of_an_array_only_so_much_is_unpacked(api: Client) -> None:
+    bomb = gzip.compress(b"[" + b" " * 20_000_000 + b"]", 1)
+    assert api("POST", RUNS, bomb, Content_Type="application/json", Content_Encoding="gzip").status == 413
+
+
+async def test_what_grows_beyond_all_measure_is_refused_also_when_every_line_is_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unpack, "FREE", 1_000_000)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield gzip.compress(b'{"executor":"a"}\n' * 200_000, 9)
+
+    sizes: list[int] = []
+
+    async def unpack_it() -> None:
+        async for piece in unpack.unpacked(body(), "gzip"):
+            sizes.append(len(piece))  # noqa: PERF401  one after the other, up to the error
+
+    with pytest.raises(Problem, match="200-fold"):
+        await unpack_it()
+    assert max(sizes) <= unpack.PIECE
+    assert sum(sizes) <= 2_000_000  # of 3,400,000
 
 
 PACKED = {

@@ -124,7 +124,7 @@ def test_lines_of_a_run_are_kept(ask: Ask, db: psycopg.Connection) -> None:
     worker = register(ask)
     run = add(db)
     ask("claim", worker=worker)
-    lines = [{"run": run, "attempt": 1, "line": n, "text": f"line {n}"} for n in range(3)]
+    lines = [{"run": run, "attempt": 1, "line": n, "at": "2026-01-01T00:00:00Z", "text": f"line {n}"} for n in range(3)]
     for _ in range(2):  # sent again after a lost answer
         ask("log", worker=worker, app="shop", lines=lines)
     assert column(db, "select text from scheduler.log order by line") == ["line 0", "line 1", "line 2"]
@@ -191,7 +191,7 @@ STEPS = {
     "begin": {"app": "shop", "lease": 1},
     "finish": {"app": "shop", "lease": 1},
     "release": {"app": "shop", "lease": 1},
-    "log": {"app": "shop", "lines": [{"run": 1, "attempt": 1, "line": 1, "text": ""}]},
+    "log": {"app": "shop", "lines": [{"run": 1, "attempt": 1, "line": 1, "at": "2026-01-01T00:00:00Z", "text": ""}]},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "http-runs.md").read_text(encoding=
 
 def test_the_commands_are_answered_as_the_page_says(dsn: str, db: psycopg.Connection) -> None:
     token = make_token(db, "site", ["write"], ["shop"])
-    typed = re.findall(r"^```sh\n(.*?)^```\n\n```json\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(sh|json)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    typed = [(script, answer) for (_, script), (kind, answer) in pairwise(blocks) if kind == "json"]
     assert len(typed) == 4
     with served(dsn) as client:
         env = {"PATH": os.environ["PATH"], "URL": f"http://127.0.0.1:{client.port}", "TOKEN": token}

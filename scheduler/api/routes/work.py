@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from scheduler.api.operation import Ask, Operation, Reply
 from scheduler.api.posted import Name
@@ -18,6 +18,7 @@ from scheduler.store import work
 FLOOR = 1.0
 """Seconds between two looks of who waits and is not told."""
 _LONGEST_WAIT = 60
+_NOTHING = Raw(b"null")
 _ID = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Names = Annotated[list[Name], Meta(min_length=1, max_length=1_000)]
 _Seconds = Annotated[float, Meta(ge=0, le=36_500 * 86_400)]
@@ -102,10 +103,10 @@ class Heartbeat(Struct):
     cancels: list[int]
 
 
-class End(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class End(Struct, forbid_unknown_fields=True):
     run: _ID
     outcome: Literal["succeeded", "failed", "cancelled", "lost"] = "succeeded"
-    result: Raw | None = None
+    result: Annotated[Raw, Meta(description="Any JSON.")] = field(default_factory=lambda: _NOTHING)
     error: str | None = None
     started_at: _Instant | None = None
     finished_at: _Instant | None = None
@@ -135,13 +136,13 @@ class Released(Struct):
     released: int
 
 
-class Line(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Line(Struct, forbid_unknown_fields=True):
     run: _ID
     attempt: Annotated[int, Meta(ge=1, le=32_767)]
-    line: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Its number: one that is there already stays.")]
+    line: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Its number. One that is sent again stays as it is.")]
+    at: _Instant
     text: str
     stream: Literal["stdout", "stderr", "log"] = "log"
-    at: _Instant | None = None
 
 
 class Log(Struct, forbid_unknown_fields=True):
