@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -11,7 +12,7 @@ import msgspec
 
 from scheduler import __version__
 from scheduler.api import problem
-from scheduler.api.operation import NDJSON, Operation
+from scheduler.api.operation import JSON, NDJSON, Operation
 
 Json = dict[str, Any]
 
@@ -39,11 +40,13 @@ _PARTS: dict[str, Json] = {
     },
     "token": {"schema": {**_NAME, "maxLength": 200}, "description": "The token's name.", "example": "ci"},
 }
-_LINES: Json = {"schema": {"type": "string", "description": "In each line one of what the JSON has one or several of."}}
 _CONDITIONS = {
     "Idempotency-Key": "A request with a key that this token used in the last day is answered as that was. Or 422.",
     "If-Match": "Only if the definition still has this ETag; * : only if it is there. Otherwise 412.",
     "If-None-Match": "Not if the definition has this ETag; * : not if it is there at all. GET answers 304, others 412.",
+}
+_VALUES: dict[str, Json] = {
+    "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _ETAGS = {"If-Match", "If-None-Match"}
 _WORDS = {
@@ -122,9 +125,14 @@ def _described(operation: Operation, schema_of: dict[int, Json], queries: dict[i
             content["example"] = operation.example
         described["requestBody"] = {
             "required": not operation.body_may_lack,
-            "content": {media: _LINES if media == NDJSON else content for media in operation.media},
+            "content": {media: _lines(content) if media == NDJSON else content for media in operation.media or (JSON,)},
         }
     return described
+
+
+def _lines(content: Json) -> Json:
+    schema = {"type": "string", "description": "In each line one of what the JSON has one or several of."}
+    return {"schema": schema, "example": f"{json.dumps(content.get('example'))}\n"}
 
 
 def _path_parameters(operation: Operation) -> list[Json]:
@@ -169,7 +177,7 @@ def _headers(operation: Operation) -> list[Json]:
             "name": name,
             "in": "header",
             "required": False,
-            "schema": {"type": "string"},
+            "schema": _VALUES.get(name, {"type": "string"}),
             "description": _CONDITIONS[name],
         }
         for name in operation.conditions

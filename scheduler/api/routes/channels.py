@@ -15,6 +15,7 @@ import msgspec
 from starlette.responses import Response
 
 from scheduler.api.access import Scope
+from scheduler.api.definition import SCHEDULE
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.problem import Problem
 from scheduler.cron import parse_duration
@@ -30,14 +31,17 @@ _NOTHING = re.compile(r"[+-]?0|[+-]?(0+(\.0+)?(us|ms|s|m|h))+")  # Go's zero, wh
 _ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LISTED, description="How many at most.")]
+After = Annotated[str, msgspec.Meta(description="Behind this place, the `next` of a list.")]
+Ttl = Annotated[str, msgspec.Meta(description="Like 1h30m10s.", extra_json_schema={"format": "go-duration"})]
+_Instant = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class NewEvent(msgspec.Struct, rename="camel"):
     """`publishAt` in ISO 8601 (absent: now), `ttl` like 1h30m10s (absent: 10m)."""
 
     data: str | None = None
-    publish_at: str | None = None
-    ttl: str | None = None
+    publish_at: _Instant | None = None
+    ttl: Ttl | None = None
 
 
 class Event(msgspec.Struct, rename="camel"):
@@ -59,23 +63,23 @@ class Events(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class Page(msgspec.Struct):
     limit: Limit = LISTED
-    after: str | None = None
+    after: After | None = None
 
 
 class Act(msgspec.Struct):
     """`ttl`: how long the lock lasts, like 30s (absent: 1m)."""
 
     action: Literal["LOCK", "UNLOCK"] | None = "LOCK"
-    ttl: str | None = None
+    ttl: Ttl | None = None
 
 
 class NewChannelJob(msgspec.Struct, rename="camel"):
     """`cronDef`: five cron fields, @daily and the like, or @every 1h30m10s; with CRON_TZ=Zone before it if need be."""
 
-    name: str
-    cron_def: str
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    cron_def: Annotated[str, SCHEDULE]
     data: str | None = None
-    ttl: str | None = None
+    ttl: Ttl | None = None
 
 
 class ChannelJob(msgspec.Struct, rename="camel"):
@@ -246,10 +250,19 @@ def _operation(method: str, path: str, handle: Any, summary: str, **more: Any) -
     )
 
 
-_LOCK: dict[str, Any] = {"body": Act, "status": 202, "errors": (410,)}
+_LOCK: dict[str, Any] = {"body": Act, "example": {"action": "LOCK", "ttl": "1m"}, "status": 202, "errors": (410,)}
 _DELETE: dict[str, Any] = {"status": 202}
 OPERATIONS: Sequence[Operation] = (
-    _operation("POST", "events", publish_event, "Publish an event.", body=NewEvent, answer=Event, status=201),
+    _operation(
+        "POST",
+        "events",
+        publish_event,
+        "Publish an event.",
+        body=NewEvent,
+        answer=Event,
+        status=201,
+        example={"data": "order 42 was paid", "ttl": "10m"},
+    ),
     _operation("GET", "events", list_events, "The channel's events.", query=Page, answer=Events),
     _operation("PUT", "events/{event}", lock_event, "Lock or unlock an event.", **_LOCK),
     _operation("PATCH", "events/{event}", patch_event, "Lock or unlock an event.", **_LOCK),
@@ -260,6 +273,7 @@ OPERATIONS: Sequence[Operation] = (
         add_channel_job,
         "Publish an event again and again.",
         body=NewChannelJob,
+        example={"name": "nightly", "cronDef": "0 3 * * *", "data": "close the books"},
         answer=ChannelJob,
         status=201,
         errors=(409,),
