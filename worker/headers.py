@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 from worker.context import Call
 
 
-def told(call: Call, given: Mapping[str, str]) -> dict[str, str]:
+def told(call: Call, given: Mapping[str, str]) -> dict[str, Any]:
     """The spec's headers and ours. A spec cannot claim another fence; a trace that it continues is its own."""
     ours = {
         "Scheduler-Run-Id": str(call.run_id),

@@ -30,6 +30,7 @@ IDLE = 1.0  # seconds between two looks when none are due: complaints wait there
 AGAIN = 60.0  # seconds until a complaint is logged once more: while brokers are away there are four a second
 FLUSH = 2.0  # seconds that closing waits for what is on its way
 
+Headers = dict[str, str | bytes | None]  # as the library has it; the values are strings
 Answer = asyncio.Future[tuple[int, int] | KafkaError]  # partition and offset
 _SECRET = re.compile(r"password|secret|pem|jaas|oauthbearer", re.IGNORECASE)  # in names of settings
 _STATE = re.compile(r" \(after \d+ms in state .*\)$")
@@ -57,7 +58,7 @@ class Producer:
         self._complained_at = self._logged_at = -AGAIN
         self.is_broken = False  # for good: an idempotent producer that lost count refuses everything from then on
 
-    def send(self, topic: str, value: bytes | None, key: str | None, partition: int, headers: dict[str, str]) -> Answer:
+    def send(self, topic: str, value: bytes | None, key: str | None, partition: int, headers: Headers) -> Answer:
         """Hand over a message, to partition -1 for the one that its key says. What becomes of it is in the future.
 
         KafkaException when it is refused at once, BufferError when too much waits already.

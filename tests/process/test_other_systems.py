@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 
@@ -10,11 +11,26 @@ import psycopg
 
 from tests.support.command import Scheduler
 from tests.support.embedded import data_directory
-from tests.support.fleet import Fleet
+from tests.support.fleet import ROOT, Fleet, wait_until
 from tests.support.kafka import cluster
 from tests.support.redis import redis_server, url
 
 BOTH = ("kafka", "sidekiq")
+
+
+async def test_the_examples_of_the_page_end_in_kafka_and_in_redis(fleet: Fleet) -> None:
+    page = (ROOT / "docs" / "executors.md").read_text(encoding="utf-8")
+    sections = dict(zip(*[iter(re.split(r"^## (.+)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
+    with cluster() as kafka, redis_server() as redis:
+        env = {"SCHEDULER_KAFKA_BROKERS": kafka.brokers, "SCHEDULER_REDIS_URL": url(redis)}
+        fleet.start(executors=BOTH, env=env)
+        for section in ("Kafka", "Sidekiq"):
+            (example,) = re.findall(r"```sql\n(.*?)```", sections[section], flags=re.DOTALL)
+            fleet.db.execute(example)
+        fleet.db.execute("select scheduler.trigger('shop', 'close books')")
+        (message,) = await kafka.messages("orders", 1)
+        assert (message.key, message.value) == (b"42", b'{"paid":true}')
+        wait_until(lambda: redis.llen("queue:critical") == 1)
 
 
 async def test_a_worker_posts_messages_and_enqueues_jobs(fleet: Fleet) -> None:

@@ -12,7 +12,7 @@ def absent(library: str, *importers: str) -> Iterator[None]:
     """The library cannot be imported, and the modules that import it have not been yet."""
     names = [name for name in sys.modules if name in importers or name.partition(".")[0] == library]
     kept = {name: sys.modules.pop(name) for name in names}
-    sys.modules[library] = None  # type: ignore[assignment]  what makes an import fail
+    sys.modules[library] = None  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -46,7 +46,7 @@ class Cluster:
         await consumer.start()
         try:
             consumer.assign(partitions)
-            found = []
+            found: list[aiokafka.ConsumerRecord[bytes | None, bytes | None]] = []
             while len(found) < count:
                 for records in (await consumer.getmany(timeout_ms=10_000)).values():
                     found += records

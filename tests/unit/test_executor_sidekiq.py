@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -58,7 +58,7 @@ async def failure(spec: dict[str, Any]) -> ExecutionFailed:
 
 
 def is_final(error: ExecutionFailed) -> bool:
-    return error.outcome.final  # type: ignore[union-attr,no-any-return]
+    return error.outcome.final  # type: ignore[union-attr]
 
 
 async def test_a_job_is_in_its_queue_as_sidekiq_8_reads_it(store: redis.Redis) -> None:
@@ -103,7 +103,7 @@ async def test_what_a_spec_leaves_out_is_as_in_sidekiq(store: redis.Redis) -> No
 async def test_newer_jobs_are_pushed_on_the_left_from_where_sidekiq_takes_them_last(store: redis.Redis) -> None:
     for number in range(3):
         await execute({"class": "Sweep", "args": [number]})
-    taken = [json.loads(store.rpop("queue:default"))["args"] for _ in range(3)]  # type: ignore[arg-type]
+    taken = [json.loads(str(store.rpop("queue:default")))["args"] for _ in range(3)]
     assert taken == [[0], [1], [2]]
 
 
@@ -121,7 +121,7 @@ async def test_a_later_job_is_in_the_scheduled_set_under_its_instant_and_does_no
     instant = 4102444800.5 if ".5" in str(at) else 4102444800.0
     result = await execute({"class": "Sweep", "at": at, "queue": "low"})
     assert store.keys("*") == ["schedule"]
-    ((text, score),) = store.zrange("schedule", 0, -1, withscores=True)
+    ((text, score),) = cast("list[tuple[str, float]]", store.zrange("schedule", 0, -1, withscores=True))
     job = json.loads(text)
     assert score == instant
     assert result == {"jid": job["jid"], "queue": "low", "at": instant}
@@ -156,7 +156,7 @@ async def test_before_version_8_instants_are_seconds(store: redis.Redis, monkeyp
 
 
 async def test_a_queue_and_its_job_are_written_in_one_transaction(store: redis.Redis) -> None:
-    with store.monitor() as monitor:
+    with store.monitor() as monitor:  # type: ignore[no-untyped-call]
         seen = monitor.listen()
         await execute({"class": "Sweep"})
         commands: list[str] = []
@@ -197,7 +197,7 @@ async def test_after_a_failover_the_job_goes_to_the_new_primary_at_once(
 async def test_a_primary_that_lost_its_replicas_is_asked_once_more(store: redis.Redis) -> None:
     store.config_set("min-replicas-to-write", 1)
     try:
-        with store.monitor() as monitor:
+        with store.monitor() as monitor:  # type: ignore[no-untyped-call]
             error = await failure({"class": "Secret", "args": ["hush"]})
             store.echo("the end")
             commands = []

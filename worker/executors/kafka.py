@@ -26,15 +26,17 @@ from worker.outcome import encoded, shorten
 try:
     from confluent_kafka import KafkaError, KafkaException
 
-    from worker.producer import Producer, redacted
+    from worker.producer import Headers, Producer, redacted
 except ImportError:
     raise MissingExtraError("the kafka executor", "kafka") from None
+
+_Settings = Mapping[str, str | float | bool]
 
 BROKERS = "SCHEDULER_KAFKA_BROKERS"
 CONFIG = "SCHEDULER_KAFKA_CONFIG"
 # What is not in an operator's file. Of the lingers 0, 1, 2 and 5 ms, 1 had the most messages a second (80,000) and at
 # 1,000/s an answer after 2.8 ms (p99), where 5 had it after 7.6.
-DEFAULTS: Mapping[str, str | float | bool] = {
+DEFAULTS: _Settings = {
     "client.id": "walclock",
     "log_level": 2,  # what connections complain of is logged once, and not four times a second
     "enable.idempotence": True,  # implies acks=all
@@ -46,7 +48,7 @@ DEFAULTS: Mapping[str, str | float | bool] = {
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 SHOWN = 200  # bytes of a value in an error text
 
-_Message = tuple[str, bytes | None, str | None, int, dict[str, str]]
+_Message = tuple[str, bytes | None, str | None, int, Headers]
 _REASONS = {
     KafkaError.MSG_SIZE_TOO_LARGE: "the message is too large",
     KafkaError.RECORD_LIST_TOO_LARGE: "the message is too large for its topic",
@@ -64,10 +66,14 @@ _FINAL = {
 
 
 class KafkaExecutor:
-    """One producer for each name of brokers, opened when it is first used."""
+    """One producer for each name of brokers, opened when it is first used.
+
+    That of the brokers without a name is opened at the start: an idempotent producer asks for its number in steps of
+    half a second, so the first message of a new one took 517 ms, and that of one which was a second old 3.5.
+    """
 
     def __init__(self, _: Settings) -> None:
-        """ConfigError when the environment has no brokers, or a file that it names cannot be read."""
+        """On the worker's event loop. ConfigError when the environment has no brokers, or settings that are none."""
         self._settings = {name: _settings(name) for name in os.environ if name.startswith(BROKERS) and os.environ[name]}
         if not self._settings:
             raise ConfigError(
@@ -75,6 +81,8 @@ class KafkaExecutor:
             )
         self._producers: dict[str | None, Producer] = {}
         self._broken: list[Producer] = []
+        if BROKERS in self._settings:
+            self._producers[None] = _producer(BROKERS, self._settings[BROKERS])
 
     async def execute(self, call: Call) -> dict[str, Any]:
         """`{topic, partition, offset}` once the brokers have confirmed it; ExecutionFailed with their reason.
@@ -114,14 +122,21 @@ class KafkaExecutor:
             whose = "" if name is None else f"unknown brokers {name!r}: "
             raise ExecutionFailed(f"{whose}this worker's environment has no {where}")
         try:
-            producer = self._producers[name] = Producer(settings)
-        except KafkaException as error:
-            reason = redacted(error.args[0].str(), settings)
-            raise ExecutionFailed(f"the settings of {where} cannot be used: {reason}") from None
+            producer = self._producers[name] = _producer(where, settings)
+        except ConfigError as error:
+            raise ExecutionFailed(str(error)) from None
         return producer
 
 
-def _settings(brokers: str) -> dict[str, str | float | bool]:
+def _producer(where: str, settings: _Settings) -> Producer:
+    try:
+        return Producer(settings)
+    except KafkaException as error:
+        reason = redacted(error.args[0].str(), settings)
+        raise ConfigError(f"the settings of {where} cannot be used: {reason}") from None
+
+
+def _settings(brokers: str) -> _Settings:
     """All settings of the producer whose brokers are in this variable."""
     file = os.environ.get(CONFIG + brokers.removeprefix(BROKERS))
     return {**DEFAULTS, **(_properties(Path(file)) if file else {}), "bootstrap.servers": os.environ[brokers]}
