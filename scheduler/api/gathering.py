@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+import psycopg
+
 Entry = TypeVar("Entry")
 
 MOST = 2_000
@@ -51,11 +53,13 @@ class Gathering(Generic[Entry]):
         try:
             await self._write([entry for entries, _ in parts for entry in entries])
         except Exception as error:  # noqa: BLE001  whoever asked for it gets it
-            if len(parts) > 1:
+            if len(parts) > 1 and isinstance(error, psycopg.DataError | psycopg.IntegrityError):
                 for part in parts:  # one that is refused must not refuse its neighbours
                     await self._write_some([part])
-            elif not parts[0][1].done():
-                parts[0][1].set_exception(error)
+                return
+            for _, done in parts:
+                if not done.done():
+                    done.set_exception(error)
             return
         for _, done in parts:
             if not done.done():

@@ -159,7 +159,7 @@ async def _lateness(port: int, brokers: str, count: int) -> list[float]:
     ticks = [{"item": f"late {number}", "at": (begun + number / RATE) * 1000} for number in range(count)]
     await asyncio.to_thread(_post, port, ticks)
     assert time.time() < begun - 1, "the posts took too long"
-    late = []
+    late: list[float] = []
     while len(late) < count:
         records = await consumer.getmany(timeout_ms=20_000)
         now = time.time() * 1000

@@ -237,12 +237,11 @@ def _job(one: channel.ChannelJob) -> ChannelJob:
 
 
 def _operation(method: str, path: str, handle: Any, summary: str, **more: Any) -> Operation:
-    scope: Scope = "read" if method == "GET" else "write"
     return Operation(
         method=method,
         path=f"/{{app}}/{path}",
         handle=handle,
-        scope=scope,
+        scope="read" if method == "GET" else "write",
         summary=summary,
         tag="channels",
         media=(),  # its clients say what they like

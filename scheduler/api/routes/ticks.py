@@ -82,24 +82,24 @@ def _gathering(data: Data) -> Gathering[Entry]:
 
 def _parts(body: bytes) -> Sequence[msgspec.Raw]:
     """Of one tick, an array of them, or one on each line."""
-    if body.lstrip()[:1] == b"[":
-        return _decode_many(body)
     try:
-        return [_decode_one(body)]
-    except msgspec.DecodeError as error:
-        if b"\n" not in body.strip():
-            raise
+        if body.lstrip()[:1] == b"[":
+            return _decode_many(body)
         try:
-            return _decode_lines(body)
+            return [_decode_one(body)]
         except msgspec.DecodeError:
-            raise error from None
+            if b"\n" not in body.strip():
+                raise
+            return _decode_lines(body)
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
 
 
 def _entry(raw: msgspec.Raw, nr: int) -> Entry:
     try:
         one = _decode_tick(raw)
         value = bytes(raw).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"tick {nr}: {error}") from None
     if not 1 <= len(one.item) <= _MOST_ITEM or "\0" in one.item:
         raise Problem(400, f"tick {nr}: item has {len(one.item)} characters: 1 to {_MOST_ITEM}, and no NUL")
