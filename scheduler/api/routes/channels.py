@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from scheduler.api.access import Scope
 from scheduler.api.definition import SCHEDULE
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.problem import Problem
