@@ -97,7 +97,7 @@ def test_a_pause_and_its_end_are_kept_and_a_second_pause_is_none(
 ) -> None:
     add_job(db)
     for function in ("pause", "pause", "resume", "resume"):
-        db.execute(f"select scheduler.{function}(%s, %s)", [APP, words])  # type: ignore[call-overload]
+        db.execute(f"select scheduler.{function}(%s, %s)", [APP, words])
     (paused, resumed) = entries(db)[1:]
     assert (paused[0], resumed[0], paused[1], resumed[1]) == ("pause", "resume", what, what)
     assert paused[2] == resumed[3] == {"paused_at": None}

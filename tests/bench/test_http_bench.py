@@ -1,0 +1,39 @@
+"""One short pass of the benchmarks of the HTTP API and of ticks, so that neither rots."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.command import ROOT, clean_environment
+
+
+def measured(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.direct("it starts a database of its own")
+def test_the_benchmark_of_the_http_api_measures_posts_lines_and_a_flood() -> None:
+    said = measured("tests/bench/http_api.py", "--seconds", "0.5", "--repeat", "1", "--lines", "2000")
+    assert [line.partition(":")[0] for line in said.splitlines()] == [
+        "single posts", "NDJSON", "pick-up p50", "pick-up p99",
+    ]  # fmt: skip
+
+
+@pytest.mark.direct("it starts a database of its own")
+def test_the_benchmark_of_ticks_measures_them_end_to_end() -> None:
+    said = json.loads(measured("-m", "tests.bench.ticks", "--ticks", "2000", "--seconds", "1", "--repeat", "1"))
+    assert said
