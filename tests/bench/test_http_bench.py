@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.support.command import ROOT, clean_environment
+from tests.support.command import clean_environment
+from tests.support.fleet import ROOT
 
 
 def measured(*words: str) -> str:
