@@ -22,7 +22,7 @@ grant execute on function
         text, bigint, bigint, bigint[], text[], jsonb[], text[], timestamptz[], timestamptz[], interval[], smallint[]
     ),
     scheduler.release(text, bigint, bigint, bigint[]),
-    scheduler.leases_of(bigint), scheduler.pulses_of(bigint),
+    scheduler.leases_of(bigint), scheduler.pulses_of(bigint), scheduler.lost_leases(text, bigint[]),
     scheduler.append_log(text, bigint[], smallint[], integer[], timestamptz[], text[], text[]),
     scheduler.take_pulses(bigint, text[], text[], text[], integer, double precision),
     scheduler.report_pulses(text, bigint, jsonb), scheduler.release_pulses(text, bigint, bigint[], boolean)

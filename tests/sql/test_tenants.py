@@ -167,6 +167,7 @@ def test_no_function_with_its_owners_rights_touches_another_app(tenant: Tenant, 
         "restrict_role": ["restrict_role('scheduler_reader', '{mine}')"],
         "retry": ["retry('theirs', 1)", f"retry('theirs', {running})"],
         "trigger": ["trigger('theirs', 'nightly')", "trigger('theirs', 'none')"],
+        "lost_leases": [f"lost_leases('theirs', array[{lease}])"],
         "record": ["record('theirs', 'add', 'job x', null, null)"],
     }
     before = all_of(db, THEIRS)
