@@ -87,10 +87,6 @@ def load(names: Sequence[str], **settings: Any) -> dict[str, Executor]:
     return {name: _made(known[name], told) for name in names}
 
 
-def _words(variable: str) -> list[str]:
-    return os.environ.get(variable, "").replace(",", " ").split()
-
-
 def _made(point: EntryPoint, settings: Settings) -> Executor:
     try:
         executor: Executor = point.load()(settings)
