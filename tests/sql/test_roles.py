@@ -123,7 +123,7 @@ def test_a_worker_has_the_protocol_and_sees_no_run_that_it_did_not_claim(
     assert column(worker, "select d.queue from scheduler.next_due() d") == ["default"]
     worker.execute("select scheduler.await_hints('{shop}')")
     query = "select c.lease, c.id from scheduler.claim('shop', %s, p_limit => 4, p_begin => false) c"
-    taken = rows(worker, query, me)  # type: ignore[arg-type]  # it is a literal
+    taken = rows(worker, query, me)
     lease = taken[0][0]
     assert [run for _, run in taken] == runs
     assert one(worker, "select scheduler.begin('shop', %s, %s)", me, lease) == []
@@ -135,7 +135,7 @@ def test_a_worker_has_the_protocol_and_sees_no_run_that_it_did_not_claim(
         [runs[:1]],
     )
     ended = "select scheduler.finish('shop', %s, %s, %s, %s)"
-    assert one(worker, ended, me, lease, runs[:2], ["succeeded", "failed"]) == 2  # type: ignore[arg-type]
+    assert one(worker, ended, me, lease, runs[:2], ["succeeded", "failed"]) == 2
     assert one(worker, "select scheduler.release('shop', %s, %s, %s)", me, lease, runs[2:3]) == 1
     assert one(worker, "select scheduler.finish('shop', %s, %s)", me, lease) == 1
     worker.execute("select scheduler.retire_worker(%s)", [me])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -24,7 +25,7 @@ OF_APP = (
 )  # fmt: skip
 READABLE = (*OF_APP, "runs", "worker", "token")
 SECRET = "the-secret-of-theirs"  # in what every row of theirs holds that can hold a text
-STEPS = 600
+STEPS = 1500
 
 # All that there is, in each app. `{}` is the app, `[]` what its texts say.
 FILL = """
@@ -39,7 +40,7 @@ FILL = """
         values ('{}', 'demand', 1, '1 second', false, now(), '[]');
     insert into scheduler.run (app, executor, spec, unique_key, concurrency_key)
         select '{}', 'x', '{"s": "[]"}', 'key ' || n, case when n > 6 then 'slots' end from generate_series(1, 8) n;
-    select scheduler.claim('{}', scheduler.register_worker('w', p_apps => '{{}}'), p_limit => 2);
+    select scheduler.claim('{}', scheduler.register_worker('w', p_apps => '{{}}'), p_limit => 2, p_keyed => false);
     select scheduler.claim('{}', scheduler.register_worker('w', p_apps => '{{}}'), p_limit => 1, p_keyed => true);
     select scheduler.finish('{}', l.worker, l.id, p_outcomes => '{failed}', p_errors => '{[]}', p_max_attempts => '{0}',
         p_runs => array[(l.runs[1]).id]) from scheduler.lease l where l.app = '{}' and not l.limited;
@@ -79,12 +80,12 @@ def tenant(filled: str, db: psycopg.Connection) -> Iterator[Tenant]:
 def all_of(db: psycopg.Connection, app: str) -> dict[str, list[str]]:
     """Every row of an app, and what belongs to no app, as its owner sees it."""
     found = {
-        table: column(db, f"select t::text from scheduler.{table} t where t.app = %s order by 1", app)  # type: ignore[arg-type]
+        table: column(db, f"select t::text from scheduler.{table} t where t.app = %s order by 1", app)
         for table in OF_APP
     }
     for table in ("worker", "token"):
         query = f"select t::text from scheduler.{table} t where %s = any (t.apps) or t.apps is null order by 1"
-        found[table] = column(db, query, app)  # type: ignore[arg-type]
+        found[table] = column(db, query, app)
     found["server"] = column(db, "select t::text from scheduler.server t order by 1")
     found["restriction"] = column(db, "select t::text from scheduler.restriction t order by 1")
     return found
@@ -97,7 +98,7 @@ def test_there_is_a_row_of_each_app_in_every_table(filled: str, db: psycopg.Conn
 
 @pytest.mark.parametrize("table", READABLE)
 def test_a_restricted_role_sees_its_own_rows_and_no_others(tenant: Tenant, table: str) -> None:
-    seen = column(tenant.conn, f"select t::text from scheduler.{table} t")  # type: ignore[arg-type]
+    seen = column(tenant.conn, f"select t::text from scheduler.{table} t")
     assert seen
     assert THEIRS not in str(seen)
 
@@ -139,6 +140,39 @@ def test_it_writes_its_own_rows_and_no_others(tenant: Tenant, db: psycopg.Connec
     assert all_of(db, THEIRS) == before
 
 
+def test_no_function_with_its_owners_rights_touches_another_app(tenant: Tenant, db: psycopg.Connection) -> None:
+    held: LiteralString = "select l.worker, l.id, (l.runs[1]).id from scheduler.lease l where l.app = 'theirs'"
+    worker, lease, running = rows(db, held)[0]
+    pending = one(db, "select min(r.id) from scheduler.run r where r.app = 'theirs'")
+    mine = one(tenant.conn, "select scheduler.register_worker('w')")
+    calls = {
+        "cancel": [f"cancel('theirs', {pending})", f"cancel('theirs', {running})"],
+        "claim": [f"claim('theirs', {mine})", f"claim('theirs', {worker})"],
+        "begin": [f"begin('theirs', {worker}, {lease})"],
+        "finish": [f"finish('theirs', {worker}, {lease})"],
+        "release": [f"release('theirs', {worker}, {lease})"],
+        "take_pulses": [f"take_pulses({mine}, '{{theirs}}')"],
+        "report_pulses": [f"report_pulses('theirs', {worker}, '[]')"],
+        "release_pulses": [f"release_pulses('theirs', {worker}, '{{{lease}}}')"],
+        "next_due": ["next_due('{theirs}')"],
+        "register_worker": ["register_worker('w', p_apps => '{mine,theirs}')"],
+        "heartbeat": [f"heartbeat({worker})"],
+        "retire_worker": [f"retire_worker({worker})"],
+        "restrict_role": ["restrict_role('scheduler_reader', '{mine}')"],
+    }
+    before = all_of(db, THEIRS)
+    for statement in (call for several in calls.values() for call in several):
+        with pytest.raises(psycopg.Error) as refused:
+            tenant.conn.execute(f"select * from scheduler.{statement}".encode())
+        assert refused.value.sqlstate in {"42501", "JS004"}, statement
+    # With no app named, these mean the apps that are open.
+    assert set(column(tenant.conn, "select d.app from scheduler.next_due() d")) == {MINE}
+    assert column(tenant.conn, "select t.app from scheduler.take_pulses(%s) t", mine) == [MINE]
+    assert all_of(db, THEIRS) == before
+    definers = "select p.proname from pg_proc p where p.pronamespace = 'scheduler'::regnamespace and p.prosecdef"
+    assert set(column(db, definers)) - {"apps_allowed"} == calls.keys(), "each of them is called here"
+
+
 def test_copy_takes_out_its_own_rows_and_puts_in_none(tenant: Tenant) -> None:
     with tenant.conn.cursor().copy("copy (select * from scheduler.history) to stdout") as copy:
         assert THEIRS.encode() not in b"".join(copy)
@@ -162,7 +196,7 @@ def test_no_role_that_it_may_take_and_no_setting_leads_out_of_a_restriction(
     for way in ways:
         try:
             tenant.conn.execute(way.encode())
-            assert set(column(tenant.conn, seen)) <= {MINE}  # type: ignore[arg-type]
+            assert set(column(tenant.conn, seen)) <= {MINE}
         except (InsufficientPrivilege, psycopg.errors.InvalidParameterValue):
             pass  # refused: that is no way out either
         assert column(tenant.conn, "select scheduler.apps_allowed()") == [[MINE]]
@@ -195,6 +229,35 @@ def test_who_comes_by_set_role_from_a_login_of_many_is_held_too(tenant: Tenant, 
         assert column(conn, "select distinct r.app from scheduler.runs r") == [MINE]
         with pytest.raises(InsufficientPrivilege, match='app "theirs" is not open to this role'):
             conn.execute("select * from scheduler.claim('theirs', 1)")
+
+
+def test_an_app_and_a_worker_that_are_closed_to_it_are_as_those_that_are_not_there(
+    tenant: Tenant, db: psycopg.Connection
+) -> None:
+    (theirs,) = column(db, "select w.id from scheduler.worker w where w.label = %s", SECRET)
+    (mine, *_) = column(db, "select w.id from scheduler.worker w where w.apps = '{mine}'")
+    tenant.conn.execute("select scheduler.admit('mine'), scheduler.admit_worker(%s)", [mine])
+    refused = []
+    for statement in ("select scheduler.admit('theirs')", "select scheduler.admit('nowhere')"):
+        with pytest.raises(InsufficientPrivilege) as error:
+            tenant.conn.execute(statement.encode())
+        refused.append(str(error.value).replace("theirs", "nowhere"))
+    for worker in (theirs, 10**6):
+        for function in ("heartbeat", "retire_worker", "admit_worker"):
+            with pytest.raises(psycopg.Error, match="is not registered, has stopped or was declared dead"):
+                tenant.conn.execute(f"select scheduler.{function}({worker})".encode())
+    assert refused[0] == refused[1]
+
+
+def test_only_the_owner_switches_row_level_security_on(filled: str) -> None:
+    with login(filled, *EVERY_ROLE) as name, session_of(filled, name) as conn:
+        with pytest.raises(InsufficientPrivilege, match="must be owner"):
+            conn.execute("select scheduler.isolate_apps()")
+        with login(filled, "scheduler_reader") as other:
+            conn.execute("select scheduler.restrict_role(%s, '{mine}')", [other])  # an admin may, and it is switched on
+            assert column(conn, "select c.relrowsecurity from pg_class c where c.oid = 'scheduler.run'::regclass") == [
+                True
+            ]
 
 
 def test_a_role_that_no_restriction_would_hold_is_refused(filled: str, db: psycopg.Connection) -> None:
@@ -310,6 +373,7 @@ class Fuzzer:
             f"insert into scheduler.{table} select {theirs} from scheduler.{table} t",
             f"insert into scheduler.{table} ({columns}) select {columns} from scheduler.{table} on conflict do nothing",
             "insert into scheduler.run (app, executor, unique_key) values ('theirs', 'x', 'key 1')",
+            "insert into scheduler.run (app, executor) values ('mine', 'x') returning *",
             """
             insert into scheduler.job (app, name, executor) values ('theirs', 'nightly', 'y')
             on conflict (app, name) do update set executor = 'y'
@@ -335,6 +399,7 @@ def test_no_statement_reaches_a_row_of_another_app(tenant: Tenant, db: psycopg.C
     before = all_of(db, THEIRS)
     fuzzer = Fuzzer(db, seed)
     done: dict[str, int] = {}
+    called: set[str] = set()
     tenant.conn.execute("set lock_timeout = '1s'")
     for _ in range(STEPS):
         statement = fuzzer.statement()
@@ -354,6 +419,9 @@ def test_no_statement_reaches_a_row_of_another_app(tenant: Tenant, db: psycopg.C
         assert THEIRS not in [row[nr] for row in found for nr in apps], statement
         kind = statement.split()[0]
         done[kind] = done.get(kind, 0) + 1
+        called |= set(re.findall(r"from scheduler\.(\w+)\(", statement))
     after = all_of(db, THEIRS)
     assert {name: after[name] for name in after if after[name] != before[name]} == {}
+    # Something was done, and not only refused.
     assert all(done.get(kind, 0) >= 5 for kind in ("select", "insert", "update", "delete")), done
+    assert len(called) > len(fuzzer.functions) / 2, called
