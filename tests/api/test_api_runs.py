@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -141,6 +142,9 @@ def test_a_log_is_read_whole_or_from_a_line_on(api: Client, db: psycopg.Connecti
 
 
 def test_a_log_is_followed_until_the_run_has_ended(api: Client, db: psycopg.Connection) -> None:
+    def has(count: int) -> bool:
+        return len(found) == count
+
     run = add_run(db)
     worker = add_worker(db)
     lease, runs = claim(db, worker)
@@ -152,7 +156,7 @@ def test_a_log_is_followed_until_the_run_has_ended(api: Client, db: psycopg.Conn
             time.sleep(0.3)
             written = time.monotonic()
             write(db, run, line)
-            wait_until(lambda count=line: len(found) == count)
+            wait_until(partial(has, line))
             late.append(found[-1][0] - written)
         write(db, run, 5)
         finish(db, worker, lease, runs)

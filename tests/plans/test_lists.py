@@ -15,6 +15,7 @@ from tests.support.reading import Connection
 from tests.support.statistics import Statistics, know
 
 APP, JOB, PREFETCHED_JOB = "shop", "job 401", "job 6"
+SOME = ["billing", "mail", "none"]
 PAGE = 20
 PARTITIONS = DAYS + 4
 APPS = 20
@@ -277,6 +278,41 @@ LISTS = [
         | {"run": 2 * APPS * watch.COUNTED, "job": APPS * watch.COUNTED, "owner": 2 * APPS, "server": 20 * APPS},
         through={"run": {"run_pkey", "run_due"}},
         blocks=2 * APPS * watch.COUNTED,
+    ),
+    Question(
+        name="which of some apps there are",
+        ask=lambda conn, _: watch.known_apps(conn, among=SOME),
+        most={"run": 10, "history": 10 * PARTITIONS, "job": 10, "lease": 2 * LEASES},
+        blocks=30 * PARTITIONS + LEASES,
+    ),
+    Question(
+        name="some apps",
+        ask=lambda conn, _: watch.apps(conn, among=SOME, limit=PAGE),
+        most=OF_APPS
+        | {"run": 2 * APPS * watch.COUNTED, "job": APPS * watch.COUNTED, "owner": 2 * APPS, "server": 20 * APPS},
+        through={"run": {"run_pkey", "run_due"}},
+        blocks=2 * APPS * watch.COUNTED,
+    ),
+    Question(
+        name="queues of some apps",
+        ask=lambda conn, _: watch.queues(conn, among=SOME, limit=PAGE),
+        most={"run": PAGE * watch.COUNTED + 3 * LANES, "job": 5 * QUEUES, "worker": 2 * ALIVE} | LEASE,
+        through={"run": {"run_due", "run_pkey"}, "job": {"job_queue"}, "worker": {"worker_alive", "worker_pkey"}},
+        blocks=30 * watch.COUNTED,
+    ),
+    Question(
+        name="jobs of some apps",
+        ask=lambda conn, _: watch.jobs(conn, among=SOME, limit=PAGE),
+        most={table: rows * PAGE for table, rows in A_JOB.items()} | {"job": 5 * PAGE * len(SOME)},
+        through=OF_JOB,
+        blocks=10 * PAGE * PARTITIONS,
+    ),
+    Question(
+        name="runs of some apps",
+        ask=runs(among=SOME),
+        most={"run": 5 * PAGE * len(SOME), "history": (6 * PAGE + PARTITIONS) * len(SOME), "job": 10} | LEASE,
+        through={"run": {"run_pkey"}, "history": {"history_run"}},
+        blocks=PAGE_BLOCKS * len(SOME),
     ),
     Question(
         name="queues",
