@@ -81,7 +81,10 @@ class Lines:
         if (
             run.priority == 0
             and run.max_attempts == 3  # noqa: PLR2004  the default
-            and run.unique_key is run.tags is run.timeout is run.concurrency_key is None
+            and run.unique_key is None
+            and run.tags is None
+            and run.timeout is None
+            and run.concurrency_key is None
         ):
             return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_PLAIN}"
         return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_others(run)}"

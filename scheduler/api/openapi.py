@@ -34,7 +34,11 @@ _PARTS: dict[str, Json] = {
     },
     "token": {"schema": {**_NAME, "maxLength": 200}, "description": "The token's name.", "example": "ci"},
 }
-_LINES: Json = {"schema": {"type": "string", "description": "In each line one of what the JSON has one or several of."}}
+_LINES: Json = {
+    "schema": {"type": "string", "description": "In each line one of what the JSON has one or several of."},
+    "example": '{"executor": "python", "spec": {"task": "first"}}\n{"executor": "python", "delay": 60}\n',
+}
+_KEY: Json = {"type": "string", "pattern": "^[!-~]{1,255}$"}
 _CONDITIONS = {
     "Idempotency-Key": "A request with a key that this token used in the last day is answered as that was. Or 422.",
     "If-Match": "Only if the definition still has this ETag; * : only if it is there. Otherwise 412.",
@@ -164,7 +168,7 @@ def _headers(operation: Operation) -> list[Json]:
             "name": name,
             "in": "header",
             "required": False,
-            "schema": {"type": "string"},
+            "schema": _KEY if name == "Idempotency-Key" else {"type": "string"},
             "description": _CONDITIONS[name],
         }
         for name in operation.conditions

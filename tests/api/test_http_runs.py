@@ -239,8 +239,8 @@ def test_a_key_that_is_none_is_refused(api: Client, key: str) -> None:
 
 def test_keys_are_forgotten_after_a_day_in_bounded_steps(db: psycopg.Connection) -> None:
     keep = "insert into scheduler.idempotency (app, token, key, kept_at) select 'shop', 't', k::text, %s from {} k"
-    db.execute(keep.format("generate_series(1, 10001)"), ["2026-01-01Z"])  # type: ignore[arg-type]
-    db.execute(keep.format("generate_series(20001, 20002)"), ["2026-01-02Z"])  # type: ignore[arg-type]
+    db.execute(keep.format("generate_series(1, 10001)"), ["2026-01-01Z"])
+    db.execute(keep.format("generate_series(20001, 20002)"), ["2026-01-02Z"])
     forgotten = [one(db, "select scheduler.forget_requests('2026-01-01 12:00Z')") for _ in range(3)]
     assert forgotten == [10_000, 1, 0]
     assert one(db, "select count(*) from scheduler.idempotency") == 2

@@ -183,7 +183,7 @@ def test_who_waits_in_vain_is_told_so(ask: Ask) -> None:
     }
 
 
-STEPS = {
+STEPS: dict[str, dict[str, Any]] = {
     "heartbeat": {},
     "claim": {},
     "retire": {},
@@ -240,7 +240,7 @@ def test_a_worker_of_the_standard_library_alone_does_its_work(
         "TOKEN": client.headers["Authorization"].partition(" ")[2],
         "APP": "shop",
     }
-    command = [sys.executable, "-I", ROOT / "examples" / "worker_http.py"]
+    command = [sys.executable, "-I", str(ROOT / "examples" / "worker_http.py")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -24,6 +24,7 @@ begin
     create policy own_apps on scheduler.history using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
     create policy own_apps on scheduler.log using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
     create policy own_apps on scheduler.pulse using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
+    create policy own_apps on scheduler.idempotency using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
     -- Workers, tokens and roles may have several apps, and null means all. Everybody may know which servers there are.
     create policy own_apps on scheduler.worker using (
         coalesce(apps <@ (select scheduler.apps_allowed()), (select scheduler.apps_allowed()) is null)
@@ -49,6 +50,7 @@ begin
     alter table scheduler.history enable row level security;
     alter table scheduler.log enable row level security;
     alter table scheduler.pulse enable row level security;
+    alter table scheduler.idempotency enable row level security;
     alter table scheduler.worker enable row level security;
     alter table scheduler.token enable row level security;
     alter table scheduler.restriction enable row level security;
