@@ -17,14 +17,14 @@ from scheduler.errors import ConfigError
 DAY = 86_400.0
 
 
-def _seconds(env: str, default: float, *, least: float, most: float) -> float:
-    value: float = field(default=default, metadata={"env": env, "least": least, "most": most})
+def _seconds(env: str, default: float, *, least: float, most: float, what: str = "a number of seconds") -> float:
+    value: float = field(default=default, metadata={"env": env, "least": least, "most": most, "what": what})
     return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The times that the services keep, in seconds; each names the variable that sets it."""
+    """The times that the services keep, in seconds, and a rate; each names the variable that sets it."""
 
     heartbeat: float = _seconds("SCHEDULER_HEARTBEAT", 1.0, least=0.05, most=60)
     """A process says this often that it is alive."""
@@ -44,6 +44,8 @@ class Settings:
     """History, logs and the ledger older than this are dropped, a day's partition at a time."""
     statement_timeout: float = _seconds("SCHEDULER_STATEMENT_TIMEOUT", 10.0, least=0.1, most=3_600)
     """No statement of ours takes longer; one that does is cancelled and tried again."""
+    http_rate: float = _seconds("SCHEDULER_HTTP_RATE", 0.0, least=0, most=1e6, what="requests a second")
+    """Requests of one token that the HTTP API lets through in a second; 0: any number."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
@@ -64,13 +66,13 @@ class Settings:
         return settings
 
 
-def _number(text: str, *, env: str, least: float, most: float) -> float:
+def _number(text: str, *, env: str, least: float, most: float, what: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not least <= number <= most:  # NaN is not between anything
-        raise ConfigError(f"{env}={text!r}: expected a number of seconds from {least:g} to {most:g}, without a unit")
+        raise ConfigError(f"{env}={text!r}: expected {what} from {least:g} to {most:g}, without a unit")
     return number
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from scheduler import tokens
 from scheduler.api.data import Data
+from scheduler.api.pace import Pace
 from scheduler.api.problem import Problem
 from scheduler.store import access
 
@@ -48,19 +49,21 @@ ANYONE = Caller("without a token", frozenset(tokens.SCOPES))
 
 
 class Access:
-    def __init__(self, data: Data, *, is_open: bool = False) -> None:
-        """`is_open`: everybody may do everything."""
+    def __init__(self, data: Data, *, is_open: bool = False, rate: float = 0) -> None:
+        """`is_open`: everybody may do everything. `rate`: requests a second of one token; 0: any number."""
         self._data = data
         self._is_open = is_open
         self._known: dict[bytes, tuple[float, Caller | None]] = {}
         self._used: set[str] = set()
+        self._pace = Pace(rate)
 
     async def admit(self, headers: Mapping[str, str]) -> Caller:
         """Who asks. Problem 401 without a token, or with one that is unknown, expired or revoked; where none is asked
-        for, 421 unless the request is meant for loopback.
+        for, 421 unless the request is meant for loopback. 429 when the token asks too often.
         """
         if self._is_open:
             _ensure_loopback(headers.get("host", ""))
+            await self._pace.keep(ANYONE.name)
             return ANYONE
         token = _token(headers.get("authorization", ""))
         if token is None:
@@ -69,6 +72,7 @@ class Access:
         if caller is None:
             raise Problem(401, "this token is unknown, expired or revoked", headers=_CHALLENGE)
         self._used.add(caller.name)
+        await self._pace.keep(caller.name)
         return caller
 
     async def note_use(self) -> None:

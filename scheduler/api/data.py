@@ -76,18 +76,18 @@ class Data:
             yield conn
 
     @asynccontextmanager
-    async def adding(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """One transaction that inserts runs and changes nothing else."""
-        async with self._inserts.connection(PATIENCE) as conn, conn.transaction():
+    async def inserting(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """For one statement about runs, which commits with it; nobody audits those."""
+        async with self._inserts.connection(PATIENCE) as conn:
             yield conn
 
     @asynccontextmanager
     async def copying(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """As `adding`, for a while. TimeoutError when as many do so as may."""
+        """One transaction that takes a while. TimeoutError when as many are open as may be."""
         async with asyncio.timeout(PATIENCE):
             await self._copies.acquire()
         try:
-            async with self.adding() as conn:
+            async with self._inserts.connection(PATIENCE) as conn, conn.transaction():
                 yield conn
         finally:
             self._copies.release()

@@ -14,7 +14,6 @@ LONGEST = SPEC_BYTES + 64 * 1024
 """Bytes of a line."""
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_NONE = (None, None, None, None)
 _PLAIN = "0\t3\t\\N\t\\N\t\\N\t\\N\t\\N\n"  # all that follows the spec, when nothing of it was given
 
 
@@ -82,7 +81,10 @@ class Lines:
         if (
             run.priority == 0
             and run.max_attempts == 3  # noqa: PLR2004  the default
-            and (run.unique_key, run.tags, run.timeout, run.concurrency_key) == _NONE
+            and run.unique_key is None
+            and run.tags is None
+            and run.timeout is None
+            and run.concurrency_key is None
         ):
             return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_PLAIN}"
         return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_others(run)}"

@@ -204,7 +204,7 @@ def _responses(operation: Operation, schema_of: dict[int, Json]) -> Json:
 def _errors(operation: Operation) -> set[int]:
     errors = set(operation.errors)
     if operation.scope is not None:
-        errors |= {401, 403, 421, 503}
+        errors |= {401, 403, 421, 429, 503}
     if "{" in operation.path:
         errors.add(404)
     if operation.query is not None:

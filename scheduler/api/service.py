@@ -53,7 +53,7 @@ class Api:
         """
         self._socket = _listen(host, port)
         self._data = Data(dsn, label=label, statement_timeout=settings.statement_timeout, listen_dsn=listen_dsn)
-        self._access = Access(self._data, is_open=is_open)
+        self._access = Access(self._data, is_open=is_open, rate=settings.http_rate)
         self._is_open = is_open
         self._announce = announce
         config = uvicorn.Config(

@@ -61,7 +61,7 @@ async def insert_runs(conn: Connection, rows: Sequence[bytes]) -> list[int]:
 async def enqueue_row(conn: Connection, row: bytes) -> tuple[int, bool]:
     """The id of a run given as a JSON object, or False and that of the one which has its unique key."""
     cursor = await conn.execute(_GIVEN + _ENQUEUE, (_array([row]),), prepare=True)
-    run, is_new = (await cursor.fetchall())[0]
+    ((run, is_new),) = await cursor.fetchall()
     return run, is_new
 
 

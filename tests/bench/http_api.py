@@ -54,11 +54,12 @@ wrk.headers["Authorization"] = "Bearer %s"
 
 
 class Bench:
-    def __init__(self, directory: Path, dsn: str, seconds: float, repeat: int) -> None:
+    def __init__(self, directory: Path, dsn: str, seconds: float, repeat: int, rate: str) -> None:
         self.directory = directory
         self.dsn = dsn
         self.seconds = seconds
         self.repeat = repeat
+        self.rate = rate
         self.url = ""
         self.token = ""
         self.db = psycopg.connect(dsn, autocommit=True)
@@ -99,7 +100,7 @@ class Bench:
             process.wait(30)
 
     def _env(self) -> dict[str, str]:
-        return {**os.environ, "SCHEDULER_DSN": self.dsn}
+        return {**os.environ, "SCHEDULER_DSN": self.dsn, "SCHEDULER_HTTP_RATE": self.rate}
 
     def posts(self, what: str, body: str, seconds: float | None = None) -> tuple[float, float]:
         """Posts a second, and their 99th percentile in ms."""
@@ -244,10 +245,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--lines", type=int, default=300_000)
+    parser.add_argument("--rate", default="0", help="SCHEDULER_HTTP_RATE of the server")
     parser.add_argument("what", nargs="*", default=["singles", "lines", "flood"])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, _place(given.dsn, Path(name)) as dsn:
-        bench = Bench(Path(name), dsn, given.seconds, given.repeat)
+        bench = Bench(Path(name), dsn, given.seconds, given.repeat, given.rate)
         with bench.server():
             for what in given.what:
                 {"singles": bench.singles, "lines": lambda: bench.lines(given.lines), "flood": bench.flood}[what]()

@@ -284,7 +284,7 @@ def test_without_a_restricted_role_there_is_no_row_level_security(filled: str, d
     assert column(db, secured) == []
     with login(filled, "scheduler_reader") as name:
         db.execute("select scheduler.restrict_role(%s, '{mine}')", [name])
-        tables = {*OF_APP, "worker", "token", "restriction", "server"}
+        tables = {*OF_APP, "worker", "token", "restriction", "server", "idempotency"}
         assert set(column(db, secured)) == tables
         # And no table was forgotten, of today's and of tomorrow's: each has it, or holds nothing of an app.
         every = column(

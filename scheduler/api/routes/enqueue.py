@@ -77,7 +77,7 @@ async def _one(ask: Ask, key: str | None, body: bytes, row: bytes) -> Reply:
         run, is_new = await insert.enqueue_row(conn, row)
         return Reply(201 if is_new else 200, Added(id=run))
 
-    async with ask.data.adding() as conn:
+    async with ask.data.inserting() as conn:
         return await _once(ask, conn, key, hashlib.sha256(body).digest(), enqueue)
 
 
@@ -85,7 +85,7 @@ async def _several(ask: Ask, key: str | None, body: bytes, rows: list[bytes]) ->
     async def add(conn: AsyncConnection[Any]) -> Reply:
         return Reply(201, Added(ids=await insert.insert_runs(conn, rows) if rows else []))
 
-    async with ask.data.adding() as conn:
+    async with ask.data.inserting() as conn:
         return await _once(ask, conn, key, hashlib.sha256(body).digest(), add)
 
 
@@ -96,15 +96,16 @@ async def _once(
     digest: bytes,
     work: Callable[[AsyncConnection[Any]], Awaitable[Reply]],
 ) -> Reply:
-    """In the transaction of `conn`: what the work answers, or what it answered to an equal request before."""
+    """What the work, a statement, answers; or what it answered to an equal request before."""
     if key is None:
         return await work(conn)
-    before = await request.open_request(conn, ask.path["app"], ask.caller.name, key)
-    if before is not None:
-        return _again(before, digest)
-    reply = await work(conn)
-    await _keep(ask, conn, key, digest, reply)
-    return reply
+    async with conn.transaction():
+        before = await request.open_request(conn, ask.path["app"], ask.caller.name, key)
+        if before is not None:
+            return _again(before, digest)
+        reply = await work(conn)
+        await _keep(ask, conn, key, digest, reply)
+        return reply
 
 
 async def _keep(ask: Ask, conn: AsyncConnection[Any], key: str, digest: bytes, reply: Reply) -> None:
