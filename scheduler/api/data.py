@@ -57,12 +57,6 @@ class Data:
             yield conn
 
     @asynccontextmanager
-    async def inserting(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """For one statement about runs, which commits with it; nobody audits those."""
-        async with self._pool.connection(PATIENCE) as conn:
-            yield conn
-
-    @asynccontextmanager
     async def changing(self, caller: Caller) -> AsyncIterator[AsyncConnection[Any]]:
         """One transaction, in the caller's name."""
         async with self._pool.connection(PATIENCE) as conn, conn.transaction():
