@@ -280,8 +280,11 @@ def _apps(ask: Ask) -> list[str] | None:
     return None if ask.caller.apps is None else sorted(ask.caller.apps)
 
 
-def _operation(
-    handle: Callable[[Ask], Awaitable[Any]], summary: str, body: Any, answer: Any, status: int = 200
+_HELD = {"worker": 7, "app": "billing", "lease": 19}
+
+
+def _operation(  # noqa: PLR0917  a row of the table below
+    handle: Callable[[Ask], Awaitable[Any]], summary: str, body: Any, example: Any, answer: Any, status: int = 200
 ) -> Operation:
     name = {"append_log": "log", "list_leases": "leases"}.get(handle.__name__, handle.__name__)
     return Operation(
@@ -292,6 +295,7 @@ def _operation(
         summary=summary,
         tag="work",
         body=body,
+        example=example,
         answer=answer,
         status=status,
         errors=(404, 410),
@@ -299,13 +303,42 @@ def _operation(
 
 
 OPERATIONS = (
-    _operation(register, "A new identity for this start of a worker.", Register, Registered, 201),
-    _operation(claim, "Take due runs under a lease; may wait for some.", Claim, Claimed),
-    _operation(begin, "Say that the first run of a lease starts that was claimed ahead.", Held, Begun),
-    _operation(heartbeat, "Say that the worker lives, once a second.", Alone, Heartbeat),
-    _operation(finish, "Report attempts that ended.", Finish, Finished),
-    _operation(release, "Give back, unharmed, what was not started.", Release, Released),
-    _operation(append_log, "Add lines to the logs of runs.", Log, Done),
-    _operation(list_leases, "What the worker holds: after an answer that was lost.", Alone, Leases),
-    _operation(retire, "Good-bye.", Alone, Done),
+    _operation(
+        register,
+        "A new identity for this start of a worker.",
+        Register,
+        {"label": "w1", "apps": ["billing"], "executors": ["demo"]},
+        Registered,
+        201,
+    ),
+    _operation(
+        claim,
+        "Take due runs under a lease; may wait for some.",
+        Claim,
+        {"worker": 7, "limit": 10, "wait": 0.1},
+        Claimed,
+    ),
+    _operation(begin, "Say that the first run of a lease starts that was claimed ahead.", Held, _HELD, Begun),
+    _operation(heartbeat, "Say that the worker lives, once a second.", Alone, {"worker": 7}, Heartbeat),
+    _operation(
+        finish,
+        "Report attempts that ended.",
+        Finish,
+        {**_HELD, "ends": [{"run": 42, "outcome": "succeeded", "result": {"sum": 3}}]},
+        Finished,
+    ),
+    _operation(release, "Give back, unharmed, what was not started.", Release, {**_HELD, "runs": [43]}, Released),
+    _operation(
+        append_log,
+        "Add lines to the logs of runs.",
+        Log,
+        {
+            "worker": 7,
+            "app": "billing",
+            "lines": [{"run": 42, "attempt": 1, "line": 1, "at": "2030-01-31T08:00:00Z", "text": "done"}],
+        },
+        Done,
+    ),
+    _operation(list_leases, "What the worker holds: after an answer that was lost.", Alone, {"worker": 7}, Leases),
+    _operation(retire, "Good-bye.", Alone, {"worker": 7}, Done),
 )
