@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
-from scheduler.store import define, watch
+from scheduler.store import audit, define, watch
 from tests.support.million import ALIVE, DAYS, ENDED, LEASES, OWNED
 from tests.support.questions import Question, every_way
 from tests.support.reading import Connection
@@ -64,11 +65,22 @@ async def remove(conn: Connection, _: Any) -> bool:
     return True
 
 
+async def seal(conn: Connection, _: Any) -> bool:
+    await define.limit_queue(conn, APP, "new", concurrency_limit=1, rate_limit=None, rate_interval=None)
+    await conn.execute("set constraints all immediate")
+    return True
+
+
+def entries(**options: Any) -> Any:
+    return lambda conn, _: audit.entries(conn, limit=PAGE, **options)
+
+
 async def ask(conn: Connection, query: LiteralString, *parameters: Any) -> Any:
     return (await (await conn.execute(query, parameters)).fetchone() or [None])[0]
 
 
 THE_KEY: LiteralString = "select scheduler.enqueue('shop', 'python', unique_key => %s::text)"
+VERIFY: LiteralString = "select v.finding from scheduler.verify_audit(%s, 400, 410) v limit 1"
 LAST_SUCCESS: LiteralString = """
     select h.finished_at from scheduler.history h
     where h.app = %s and h.job = %s and h.outcome = 'succeeded' order by h.id desc limit 1
@@ -155,6 +167,13 @@ CHANGES = [
         blocks=3 * LOOK,
     ),
     Question(name="remove a job", ask=remove, most=WITHDRAWAL, through=OF_JOB, blocks=3 * LOOK),
+    Question(
+        name="add a change to its chain",
+        ask=seal,
+        most={"audit": 0, "audit_head": 5, "audit_pending": 20, "queue_limit": 5},
+        through={"audit_head": {"audit_head_pkey"}, "audit_pending": {"audit_pending_pkey"}},
+        blocks=200,
+    ),
     Question(
         name="enqueue by a new key", ask=lambda conn, _: ask(conn, THE_KEY, "new"), most={"run_key": 5}, blocks=200
     ),
@@ -363,6 +382,39 @@ LISTS = [
     ),
     Question(
         name="a job", ask=lambda conn, _: watch.job(conn, APP, JOB), most=A_JOB, through=OF_JOB, blocks=10 * PARTITIONS
+    ),
+    *(
+        Question(
+            name=name, ask=entries(**options), most={"audit": 2 * PAGE}, through={"audit": {index}}, blocks=5 * PAGE
+        )
+        for name, index, options in (
+            ("the latest changes", "audit_at", {}),
+            ("changes since then", "audit_at", {"since": datetime(2020, 1, 1, tzinfo=UTC)}),
+            ("changes of an app", "audit_pkey", {"app": APP}),
+            ("a later page of changes of an app", "audit_pkey", {"app": APP, "before": (APP, 500)}),
+            ("changes of a job", "audit_object", {"app": APP, "object_": f"job {JOB}"}),
+        )
+    ),
+    Question(
+        name="a later page of changes",
+        ask=entries(before=(APP, 500)),
+        most={"audit": 2 * PAGE},
+        through={"audit": {"audit_at", "audit_pkey"}},
+        blocks=5 * PAGE,
+    ),
+    Question(
+        name="the ends of all chains",
+        ask=lambda conn, _: audit.audit_heads(conn),
+        most={"audit": 5 * APPS, "audit_head": 5 * APPS},
+        through={"audit": {"audit_pkey"}},
+        blocks=20 * APPS,
+    ),
+    Question(
+        name="a step of a verification",
+        ask=lambda conn, _: ask(conn, VERIFY, APP),
+        most={"audit": 10 * PAGE, "audit_head": 5},
+        through={"audit": {"audit_pkey"}},
+        blocks=40 * PAGE,
     ),
     Question(
         name="the last success of a job",

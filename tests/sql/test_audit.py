@@ -148,6 +148,27 @@ def test_an_app_that_a_person_gives_away_is_kept_and_what_assign_apps_does_is_no
     assert last(db) == ("assign", "app", None, {"server": second, "epoch": None})
 
 
+def test_nobody_passes_himself_off_as_the_assigner(db: psycopg.Connection) -> None:
+    add_job(db)
+    own(db)
+    disguises = (
+        "/*\nPL/pgSQL function scheduler.assign_apps(interval,boolean,boolean) line 1 at SQL statement\n*/",
+        "-- scheduler.assign_apps()\n",
+    )
+    for number, disguise in enumerate(disguises):
+        db.execute(f"do $do$ begin update scheduler.owner set {disguise} server = {100 + number}; end $do$".encode())
+    db.execute("""
+        create function pg_temp."
+        PL/pgSQL function scheduler.assign_apps(interval,boolean,boolean) line 1 at SQL statement"() returns void
+        language plpgsql as $$ begin update scheduler.owner set server = 102; end $$
+    """)
+    db.execute("""
+        select pg_temp."
+        PL/pgSQL function scheduler.assign_apps(interval,boolean,boolean) line 1 at SQL statement"()
+    """)
+    assert [after["server"] for action, _, _, after in entries(db) if action == "assign"] == [100, 101, 102]
+
+
 def test_runs_their_claims_and_ends_and_what_the_planner_writes_leave_nothing(db: psycopg.Connection) -> None:
     db.execute("select scheduler.limit_queue(%s, 'default', 100, 1000)", [APP])
     add_job(db, schedule="* * * * *")

@@ -124,6 +124,15 @@ _JOBS: LiteralString = f"""
         case when i % 200 = 0 then {ENDED} + i * 10 end
     from generate_series(1, {JOBS}) i
 """
+# A change of each job, in no chain that would verify.
+_AUDIT: LiteralString = f"""
+    insert into scheduler.audit (app, n, at, role, action, object, before, after, previous, hash)
+    select c.app, row_number() over (partition by c.app order by c.i),
+        scheduler.clock() - ({JOBS} - c.i) * interval '1 s', 'ada', 'edit', 'job job ' || c.i, '{{"priority": 1}}', '{{"priority": 2}}', sha256(''), sha256('')
+    from (select i, {_APP} as app from generate_series(1, {JOBS}) i) c;
+    insert into scheduler.audit_head (app, n, at, hash)
+    select a.app, max(a.n), max(a.at), sha256('') from scheduler.audit a group by a.app
+"""
 # Every hundredth job is fired by workers from timers; half of these wait for one.
 _PULSES: LiteralString = f"""
     insert into scheduler.pulse (
@@ -186,7 +195,7 @@ _LEAVES: LiteralString = """
 """
 _SHARES = [
     [_HISTORY, _LOG],
-    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _PULSES, _OWNERS, _FIRES, _SEQUENCES],
+    [_RUNS, _KEYS, _WAITING, _LEASES, _PROCESSES, _JOBS, _AUDIT, _PULSES, _OWNERS, _FIRES, _SEQUENCES],
 ]
 
 

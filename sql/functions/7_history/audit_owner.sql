@@ -7,10 +7,12 @@ as $$
 declare
     v_stack text;
 begin
-    -- Notes who owns an app when a person says so. What assign_apps gives away and weigh_apps forgets is nobody's decision:
-    -- PostgreSQL itself tells who called, which no setting of a session can fake.
+    -- Notes who owns an app when a person says so. What assign_apps gives away and weigh_apps forgets is nobody's decision.
+    -- Who called is on PostgreSQL's own stack, which no setting of a session can fake: the last line is the outermost
+    -- function. Not more of it is compared than the name, as the words around it are in the server's language; and no
+    -- line with a quote in it, as a name with such a text in it would have.
     get diagnostics v_stack = pg_context;
-    if v_stack ~ '(?n)^PL/pgSQL function scheduler\.(assign_apps|weigh_apps)\(' then
+    if v_stack ~ '\n([^\n"]*[^\n"a-z0-9_.])?scheduler\.(assign_apps|weigh_apps|retire_server)\([a-z,\[\]]*\)[^\n"]*$' then
         return null;
     end if;
     if tg_op = 'UPDATE' then

@@ -1,6 +1,10 @@
 create or replace function scheduler.seal() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+-- audit_pending is nearly always empty, and is scanned by a plan from then.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 declare
     v_app     text;
@@ -30,7 +34,9 @@ begin
         select * from taken t order by t.app, t.id
     loop
         if v_app is distinct from v_change.app then
-            update scheduler.audit_head h set n = v_n, at = v_at, hash = v_hash where h.app = v_app;
+            if v_app is not null then
+                update scheduler.audit_head h set n = v_n, at = v_at, hash = v_hash where h.app = v_app;
+            end if;
             v_app := v_change.app;
             select h.n, h.at, h.hash into v_n, v_at, v_hash from scheduler.audit_head h where h.app = v_app for update;
             if not found then
