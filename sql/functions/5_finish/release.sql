@@ -3,6 +3,7 @@ returns integer
 language plpgsql as $$
 declare
     v_lease scheduler.lease%rowtype;
+    v_held  scheduler.run[];
     v_runs  bigint[];
     v_ended integer;
 begin
@@ -17,7 +18,7 @@ begin
     if v_lease.keyed and v_lease.cancel is not null then
         -- put_ticks gives the key of a tick that was started to the tick that comes after it; without it this one can
         -- come back, and end as cancelled.
-        v_lease.runs := array(
+        v_held := array(
             select case when k.run_id <> r.id then jsonb_populate_record(r, '{"unique_key": null}') else r end
             from unnest(v_lease.runs) r
             left join lateral (
@@ -28,7 +29,7 @@ begin
     end if;
     with back as (
         insert into scheduler.run
-        select r.* from unnest(v_lease.runs) r
+        select r.* from unnest(coalesce(v_held, v_lease.runs)) r
         where r.id <> all (coalesce(v_lease.done, '{}')) and (p_runs is null or r.id = any (p_runs))
         returning run.id
     )
