@@ -18,6 +18,8 @@ LEASES = 100
 """Leases that are taken back in one transaction."""
 EVENTS = 1_000
 """Events that are looked at in one transaction, 3 ms. Nobody sees an expired one before, so there is no hurry."""
+LANES = 200
+"""Lanes of runs that are looked at for events meanwhile, 1 ms."""
 EVENTS_REST = 5.0
 """Seconds between two looks while there are none."""
 
@@ -27,6 +29,7 @@ class Reclaimer:
         self._link = link
         self._settings = settings
         self._events_at = 0.0
+        self._saw_some = False
         self._place: duty.EventPlace | None = None
 
     async def run_once(self) -> float:
@@ -49,7 +52,11 @@ class Reclaimer:
         """Whether it is worth to go on at once: of those that were looked at most had expired."""
         if time.monotonic() < self._events_at:
             return False
-        expired, self._place = await duty.expire_events(conn, limit=EVENTS, after=self._place)
-        if self._place is None and not expired:
-            self._events_at = time.monotonic() + EVENTS_REST
-        return expired > EVENTS // 2
+        found = await duty.expire_events(conn, limit=EVENTS, lanes=LANES, after=self._place)
+        self._place = found.place
+        self._saw_some = self._saw_some or found.seen > 0
+        if found.place is None:
+            if not self._saw_some:
+                self._events_at = time.monotonic() + EVENTS_REST
+            self._saw_some = False
+        return found.expired > EVENTS // 2

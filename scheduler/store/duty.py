@@ -105,16 +105,20 @@ class EventPlace:
     """Where a look through the events ended; `run_at` in the database's own words."""
 
     app: str
+    queue: str
+    priority: int
+    executor: str
     run_at: str
     id: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Expired:
+class Expired:
+    """Of `seen` events so many had expired. `place`: where to go on; None: at the beginning."""
+
+    seen: int
     expired: int
-    app: str | None
-    run_at: str | None
-    id: int | None
+    place: EventPlace | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,20 +234,20 @@ async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Re
         return await cursor.fetchall()
 
 
-async def expire_events(conn: Connection, *, limit: int, after: EventPlace | None) -> tuple[int, EventPlace | None]:
-    """Ends what has expired of `limit` events behind a place; how many, and where to go on, None: at the beginning."""
-    async with conn.cursor(row_factory=class_row(_Expired)) as cursor:
-        await cursor.execute(
-            """
-            select e.expired, e.app, e.run_at::text as run_at, e.id
-            from scheduler.expire_events(%s, %s::text, %s::timestamptz, %s::bigint) e
-            """,
-            [limit, after.app if after else "", after.run_at if after else "-infinity", after.id if after else 0],
-        )
-        found = await cursor.fetchone() or _Expired(0, None, None, None)  # there always is a row
-    if found.app is None or found.run_at is None or found.id is None:
-        return found.expired, None
-    return found.expired, EventPlace(found.app, found.run_at, found.id)
+async def expire_events(conn: Connection, *, limit: int, lanes: int, after: EventPlace | None) -> Expired:
+    """Ends what has expired of `limit` events behind a place, in so many lanes."""
+    place = after or EventPlace("", "", 0, "", "-infinity", 0)
+    cursor = await conn.execute(
+        """
+        select e.seen, e.expired, e.app, e.queue, e.priority, e.executor, e.run_at::text, e.id
+        from scheduler.expire_events(
+            %s, %s, %s::text, %s::text, %s::smallint, %s::text, %s::timestamptz, %s::bigint
+        ) e
+        """,
+        [limit, lanes, place.app, place.queue, place.priority, place.executor, place.run_at, place.id],
+    )
+    seen, expired, *found = (await cursor.fetchall())[0]
+    return Expired(seen, expired, None if found[0] is None else EventPlace(*found))
 
 
 async def assign_apps(conn: Connection, *, dead_after: float, rebalance: bool) -> Assigned:

@@ -12,7 +12,3 @@ create table scheduler.event_lock (
 ) with (fillfactor = 70);
 
 create index event_lock_expires on scheduler.event_lock (expires_at);
-
--- A channel's events in the order of their publication, and those that have expired. A row of another executor is not in
--- it and pays the condition only.
-create index run_event on scheduler.run (app, run_at, id) where executor = 'event';

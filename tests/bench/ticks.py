@@ -126,22 +126,21 @@ def _throughput(dsn: str, port: int, count: int) -> tuple[float, float]:
     now = int(time.time() * 1000)
     ticks = [{"item": f"throughput {number}", "at": now} for number in range(count)]
     with psycopg.connect(dsn, autocommit=True) as conn, ThreadPoolExecutor(CLIENTS) as clients:
-        before = _ended(conn)
         begun = time.monotonic()
         list(clients.map(lambda part: _post(port, ticks[part::CLIENTS]), range(CLIENTS)))
         posted = time.monotonic()
-        while _ended(conn) < before + count:
+        while _has_more(conn):
             time.sleep(0.05)
         return count / (time.monotonic() - begun), count / (posted - begun)
 
 
-def _ended(conn: psycopg.Connection) -> int:
-    # Cheap to ask while it runs: what is pending and held is little, and the sequence says what there ever was.
+def _has_more(conn: psycopg.Connection) -> bool:
+    # Counting them every 50 ms took a third of what the database did.
     row = conn.execute("""
-        select (select last_value from scheduler.run_id) - (select count(*) from scheduler.run)
-            - (select coalesce(sum(l.size - cardinality(coalesce(l.done, '{}'))), 0) from scheduler.lease l)
+        select exists (select from scheduler.run r where r.app = 'ticks' and r.queue = 'default' and r.priority = 0)
+            or exists (select from scheduler.lease l where l.app = 'ticks')
     """).fetchone()
-    return int(row[0]) if row else 0
+    return row == (True,)
 
 
 async def _lateness(port: int, brokers: str, count: int) -> list[float]:

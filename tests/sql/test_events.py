@@ -62,7 +62,8 @@ def test_an_event_is_there_from_its_instant_until_its_end_and_a_lock_until_its_o
     assert one(db, "select scheduler.lock_event('c', %s)", event) > first
 
 
-def test_expiry_looks_at_so_many_and_goes_on_where_it_ended(db: psycopg.Connection, clock: Clock) -> None:
+@pytest.mark.parametrize("lanes", [1, 2, 100])
+def test_expiry_looks_at_so_many_and_goes_on_where_it_ended(db: psycopg.Connection, clock: Clock, lanes: int) -> None:
     clock.set("2026-03-01T12:00:00Z")
     db.execute("""
         select scheduler.publish_event(a, 'x', case when g % 2 = 0 then '1s' else '1h' end)
@@ -72,10 +73,16 @@ def test_expiry_looks_at_so_many_and_goes_on_where_it_ended(db: psycopg.Connecti
     db.execute("insert into scheduler.run (app, executor) values ('b', 'shell')")
     db.execute("select scheduler.lock_event(r.app, r.id, '1 s') from scheduler.run r where r.executor = 'event'")
     clock.set("2026-03-01T12:00:30Z")
-    place: tuple[Any, ...] = ("", "-infinity", 0)
+    place: tuple[Any, ...] = ("", "", 0, "", "-infinity", 0)
     looks = []
     while place[0] is not None:
-        row = db.execute("select app, run_at::text, id, expired from scheduler.expire_events(4, %s, %s, %s)", place)
+        row = db.execute(
+            """
+            select app, queue, priority, executor, run_at::text, id, expired
+            from scheduler.expire_events(4, %s, %s, %s, %s::smallint, %s, %s, %s)
+            """,
+            [lanes, *place],
+        )
         *found, expired = row.fetchone() or ()
         place = tuple(found)
         looks.append(expired)

@@ -7,25 +7,49 @@ create or replace function scheduler.list_events(
 language sql stable
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_sort = off
 set jit = off
 as $$
     -- The events of a channel (an app) behind a place, in the order of their publication: those that are published and have
     -- not expired, locked or not. At most p_limit, and no more once their data have p_bytes together: has_more then tells,
-    -- in the last row, that there may be others. Locks nothing.
-    select e.id, e.run_at, e.data, e.run_at + e.ttl, coalesce(l.expires_at > scheduler.clock(), false),
-        e.nr = p_limit or e.bytes >= p_bytes
-    from (
-        select s.*, row_number() over w as nr, sum(octet_length(s.data)) over w as bytes
-        from (
+    -- in the last row, that there may be others. Locks nothing. By the index of claims, lane by lane: of an app they are
+    -- few, and those of its events mostly one.
+    with recursive lane as (
+        (
+            select r.queue, r.priority, r.executor from scheduler.run r
+            where r.app = p_app and r.concurrency_key is null
+            order by r.queue, r.priority, r.executor limit 1
+        )
+        union all
+        select n.queue, n.priority, n.executor
+        from lane l
+        cross join lateral (
+            select r.queue, r.priority, r.executor from scheduler.run r
+            where r.app = p_app and r.concurrency_key is null
+                and (r.queue, r.priority, r.executor) > (l.queue, l.priority, l.executor)
+            order by r.queue, r.priority, r.executor limit 1
+        ) n
+    ), event as (
+        select e.*
+        from lane l
+        cross join lateral (
             select r.id, r.run_at, coalesce(r.spec ->> 'data', '') as data, scheduler.event_ttl(r.spec) as ttl
             from scheduler.run r
-            where r.app = p_app and r.executor = 'event' and r.run_at <= scheduler.clock()
+            where r.app = p_app and r.queue = l.queue and r.priority = l.priority and r.executor = 'event'
+                and r.concurrency_key is null and r.run_at <= scheduler.clock()
                 and (r.run_at, r.id) > (p_after_at, p_after_id)
                 and r.run_at + scheduler.event_ttl(r.spec) > scheduler.clock()
             order by r.run_at, r.id
             limit p_limit
-        ) s
+        ) e
+        where l.executor = 'event'
+        order by e.run_at, e.id
+        limit p_limit
+    )
+    select e.id, e.run_at, e.data, e.run_at + e.ttl, coalesce(l.expires_at > scheduler.clock(), false),
+        e.nr = p_limit or e.bytes >= p_bytes
+    from (
+        select s.*, row_number() over w as nr, sum(octet_length(s.data)) over w as bytes
+        from event s
         window w as (order by s.run_at, s.id rows unbounded preceding)
     ) e
     left join lateral (
