@@ -81,12 +81,18 @@ def ask(client: Client, operation: Operation, **parts: str) -> Answer:
     path = re.sub(r"\{(\w+)\}", lambda found: quote(names[found[1]], safe=""), operation.path)
     takes_body = operation.body is not None or operation.reads is not None
     body: Any = (operation.example or {}) if takes_body else None
+    if named_in_body(operation):
+        body |= {"app": names["app"]} if "app" in body else {"apps": [names["app"]]}
     return client(operation.method, path, body)
 
 
 def about(operation: Operation) -> str | None:
     """The app that it is asked about."""
-    return PARTS["app"] if "{app}" in operation.path else operation.app
+    return PARTS["app"] if "{app}" in operation.path or named_in_body(operation) else operation.app
+
+
+def named_in_body(operation: Operation) -> bool:
+    return isinstance(operation.example, dict) and any(operation.example.get(key) for key in ("app", "apps"))
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

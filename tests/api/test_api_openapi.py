@@ -65,6 +65,11 @@ def world(databases: Databases) -> Iterator[Client]:
             yield client.bearing(token)
 
 
+@schemathesis.serializer("application/x-ndjson")
+def _lines(_: Any, value: Any) -> bytes:
+    return str(value).encode()
+
+
 @schema.parametrize()
 @settings(
     max_examples=EXAMPLES,
@@ -75,8 +80,12 @@ def world(databases: Databases) -> Iterator[Client]:
     phases=[Phase.explicit, Phase.generate],
 )
 def test_nothing_that_may_be_asked_breaks_the_contract(case: schemathesis.Case[Any], world: Client) -> None:
+    if isinstance(case.body, dict) and "wait" in case.body:
+        case.body["wait"] = 0  # a claim that waits for a minute is answered, but not today
     answer = case.call(base_url=f"http://127.0.0.1:{world.port}", headers=dict(world.headers))
-    is_rule = answer.status_code in {412, 422} or (answer.status_code == 400 and _RULES.search(answer.json()["detail"]))
+    is_rule = answer.status_code in {410, 412, 422} or (
+        answer.status_code == 400 and _RULES.search(answer.json()["detail"])
+    )
     case.validate_response(answer, excluded_checks=[positive_data_acceptance] if is_rule else [])
 
 

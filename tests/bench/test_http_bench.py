@@ -28,7 +28,7 @@ def measured(*words: str) -> str:
 
 @pytest.mark.direct("it starts a database of its own")
 def test_the_benchmark_of_the_http_api_measures_posts_lines_and_a_flood() -> None:
-    said = measured("tests/bench/http_api.py", "--seconds", "0.5", "--repeat", "1", "--lines", "2000")
+    said = measured("tests/bench/http_api.py", "--seconds", "1", "--repeat", "1", "--lines", "2000")
     assert [line.partition(":")[0] for line in said.splitlines()] == [
         "single posts", "NDJSON", "pick-up p50", "pick-up p99",
     ]  # fmt: skip
