@@ -82,7 +82,7 @@ def ask(client: Client, operation: Operation, **parts: str) -> Answer:
     takes_body = operation.body is not None or operation.reads is not None
     body: Any = (operation.example or {}) if takes_body else None
     if named_in_body(operation):
-        body |= {"app": names["app"]} if "app" in body else {"apps": [names["app"]]}
+        body = {**body, **({"app": names["app"]} if "app" in body else {"apps": [names["app"]]})}
     return client(operation.method, path, body)
 
 

@@ -43,6 +43,7 @@ schema = schemathesis.openapi.from_dict(document(_DESCRIBED))
 _RULES = re.compile(
     "NUL character|needs a concurrency_key|a concurrency_limit, a rate_limit or both|expired already|exclude each other"
     '|ends_at is before starts_at|the spec of executor|"args" of executor'
+    "|^line [0-9]+: "  # of NDJSON the schema says that it is text
     "|NUL"  # which PostgreSQL does not store
     "|is no instant|is not the `next` of a list"  # of a place in a list, which only the list before it can tell
     "|Expected `int.*got `float`"  # JSON Schema takes 1.0 for an integer
@@ -80,7 +81,7 @@ def _lines(_: Any, value: Any) -> bytes:
     phases=[Phase.explicit, Phase.generate],
 )
 def test_nothing_that_may_be_asked_breaks_the_contract(case: schemathesis.Case[Any], world: Client) -> None:
-    if isinstance(case.body, dict) and "wait" in case.body:
+    if isinstance(case.body, dict) and case.body.get("wait") in range(1, 61):
         case.body["wait"] = 0  # a claim that waits for a minute is answered, but not today
     answer = case.call(base_url=f"http://127.0.0.1:{world.port}", headers=dict(world.headers))
     is_rule = answer.status_code in {410, 412, 422} or (
