@@ -132,6 +132,6 @@ def test_a_canary_in_a_spec_is_in_no_dump_but_where_it_stands(
         where c.relnamespace = 'scheduler'::regnamespace and c.relkind = 'r' order by 1
     """)
     for (table,) in tables.fetchall():
-        found = db.execute(f"select count(*) from {table} t where t::text like %s", [f"%{canary}%"])  # type: ignore[call-overload]
+        found = db.execute(f"select count(*) from {table} t where t::text like %s", [f"%{canary}%"])
         assert found.fetchone() == (0,), table
     assert canary not in scheduler.says("audit", "export") + scheduler.says("audit", "list")

@@ -97,7 +97,7 @@ def test_a_pause_and_its_end_are_kept_and_a_second_pause_is_none(
 ) -> None:
     add_job(db)
     for function in ("pause", "pause", "resume", "resume"):
-        db.execute(f"select scheduler.{function}(%s, %s)", [APP, words])  # type: ignore[call-overload]
+        db.execute(f"select scheduler.{function}(%s, %s)", [APP, words])
     (paused, resumed) = entries(db)[1:]
     assert (paused[0], resumed[0], paused[1], resumed[1]) == ("pause", "resume", what, what)
     assert paused[2] == resumed[3] == {"paused_at": None}
@@ -349,7 +349,7 @@ def test_a_line_is_the_same_whatever_the_settings_of_the_session(db: psycopg.Con
     """
     other = connect()
     for setting in ("timezone = 'Asia/Tokyo'", "datestyle = 'german'", "bytea_output = 'escape'"):
-        other.execute("set " + setting)  # type: ignore[operator]
+        other.execute("set " + setting)
     assert column(db, query) == column(other, query)
     assert one(db, "select hash = sha256(%s) from scheduler.audit", column(db, query)[0].encode())
 

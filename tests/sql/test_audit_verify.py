@@ -109,9 +109,9 @@ async def test_it_is_found_on_either_side_of_a_steps_border(
     monkeypatch.setattr(store, "_MOST", 3)
     fill(db)
     assert await found(dsn) == []
-    tamper(db, "delete from scheduler.audit where n between 3 and 5", REHASH.replace("n = 4", "n = 7"))  # type: ignore[arg-type]
+    tamper(db, "delete from scheduler.audit where n between 3 and 5", REHASH.replace("n = 4", "n = 7"))
     assert await found(dsn) == [(3, 5, "deleted", None)]
-    tamper(db, "update scheduler.audit set role = 'nobody' where n = 6", REHASH.replace("n = 4", "n = 6"))  # type: ignore[arg-type]
+    tamper(db, "update scheduler.audit set role = 'nobody' where n = 6", REHASH.replace("n = 4", "n = 6"))
     assert await found(dsn) == [(3, 5, "deleted", None), (6, 6, "rewritten", None)]
 
 

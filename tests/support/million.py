@@ -128,7 +128,8 @@ _JOBS: LiteralString = f"""
 _AUDIT: LiteralString = f"""
     insert into scheduler.audit (app, n, at, role, action, object, before, after, previous, hash)
     select c.app, row_number() over (partition by c.app order by c.i),
-        scheduler.clock() - ({JOBS} - c.i) * interval '1 s', 'ada', 'edit', 'job job ' || c.i, '{{"priority": 1}}', '{{"priority": 2}}', sha256(''), sha256('')
+        scheduler.clock() - ({JOBS} - c.i) * interval '1 s',
+        'ada', 'edit', 'job job ' || c.i, '{{"priority": 1}}', '{{"priority": 2}}', sha256(''), sha256('')
     from (select i, {_APP} as app from generate_series(1, {JOBS}) i) c;
     insert into scheduler.audit_head (app, n, at, hash)
     select a.app, max(a.n), max(a.at), sha256('') from scheduler.audit a group by a.app
