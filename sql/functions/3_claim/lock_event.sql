@@ -1,5 +1,9 @@
 create or replace function scheduler.lock_event(p_app text, p_id bigint, p_ttl interval default '1 minute') returns bigint
-language sql volatile as $$
+language sql volatile
+-- By the keys: with statistics from when the tables were small, they are read from end to end.
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
     -- Locks an event for whoever asks first and returns the lock's fence, which only grows. Null: somebody has it, or it is
     -- not there (not yet published, expired, deleted). The lock's key decides: of any number who ask at one time, on any
     -- servers, one inserts the row or replaces the expired one, and the others wait for that and change nothing.
