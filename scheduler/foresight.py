@@ -13,7 +13,7 @@ _INSTANT = timedelta(microseconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
-def imagined(schedule: str, timezone: str, dst_gap: str, dst_fold: str) -> Row:
+def imagined(schedule: str, timezone: str, dst_gap: str, dst_fold: str, *, now: datetime) -> Row:
     """A row like those of `watch.jobs`, of a schedule that belongs to no job. ScheduleError for a bad one."""
     parse(schedule, timezone, dst_gap=dst_gap, dst_fold=dst_fold)
     return {
@@ -26,7 +26,7 @@ def imagined(schedule: str, timezone: str, dst_gap: str, dst_fold: str) -> Row:
         "anchor_at": None,
         "undecided_at": None,
         "planned_at": None,
-        "now": datetime.now(UTC),
+        "now": now,
     }
 
 

@@ -221,7 +221,9 @@ def preview(
         if row["schedule"] is None:
             raise SchedulerError(f"{_called(app, name)} has no schedule: it runs on demand")
     else:
-        row = foresight.imagined(schedule or "", timezone or "UTC", dst_gap or "after", dst_fold or "first")
+        row = foresight.imagined(
+            schedule or "", timezone or "UTC", dst_gap or "after", dst_fold or "first", now=datetime.now(UTC)
+        )
         row["anchor_at"] = start or datetime.now(UTC)
     parsed = foresight.parsed(row)
     instants = foresight.instants(row, count=count, after=start)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -19,7 +18,7 @@ from scheduler.api.routes.apps import Changed
 from scheduler.api.routes.jobs import the_job
 from scheduler.errors import SchedulerError
 from scheduler.model import encode_spec
-from scheduler.store import define
+from scheduler.store import define, watch
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000, description="How many instants.")]
 From = Annotated[Instant, msgspec.Meta(description="The instants later than this; default now.")]
@@ -90,8 +89,10 @@ async def preview_job(ask: Ask) -> Instants:
 
 async def preview_schedule(ask: Ask) -> Instants:
     query: Imagined = ask.query
-    row = foresight.imagined(query.schedule, query.timezone, query.dst_gap, query.dst_fold)
-    row["anchor_at"] = query.start or datetime.now(UTC)
+    async with ask.data.reading() as conn:
+        now = await watch.clock(conn)
+    row = foresight.imagined(query.schedule, query.timezone, query.dst_gap, query.dst_fold, now=now)
+    row["anchor_at"] = query.start or now
     return await _instants(row, query)
 
 
