@@ -299,9 +299,10 @@ class Engine:
 
     async def _end(self, one: Container) -> None:
         one.killed = True
-        if one.runs:
+        while one.runs and not one.ended.is_set():  # more than once: its process group may just be about to be made
             one.signal(signal.SIGKILL)
-            await one.ended.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(one.ended.wait(), 0.1)
 
     async def _list(self, request: web.Request) -> web.Response:
         wanted = dict(text.split("=", 1) for text in json.loads(request.query["filters"])["label"])
