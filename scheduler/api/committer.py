@@ -7,7 +7,6 @@ server can insert. An answer is given when its run is durable.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import psycopg
@@ -17,7 +16,6 @@ from scheduler.store import insert
 
 LANES = 2
 """Connections: one gathers while another waits for the disk."""
-GAP = 0.0
 MOST = 500
 """Runs in one transaction …"""
 MOST_BYTES = 4 * 1024 * 1024
@@ -53,10 +51,7 @@ class Committer:
     async def _write(self, link: Link) -> None:
         try:
             while batch := self._take():
-                started = time.monotonic()
                 await self._commit(link, batch)
-                if len(batch) > 1:
-                    await asyncio.sleep(max(started + GAP - time.monotonic(), 0))
         finally:
             self._free.append(link)
 

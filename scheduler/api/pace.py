@@ -1,7 +1,7 @@
 """No token may ask faster than so: what comes too fast waits its turn, and what would wait too long is refused.
 
 To wait slows down whoever sends the next request after the answer to the last, as most do. To refuse at once would not:
-64 connections that are told 429 come back 8,000 times a second, and cost a core as before.
+who is told 429 may come back at once, and costs as much as before.
 """
 
 from __future__ import annotations
