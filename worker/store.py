@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from scheduler.arrays import Instants
 from scheduler.link import Connection
-from worker.documents import Documents
-from worker.instants import Instants
 
 
 class Row(Struct, eq=False, gc=False):
@@ -288,7 +287,7 @@ async def finish_all(conn: Connection, app: str, worker: int, lease: int, report
 async def finish(conn: Connection, app: str, worker: int, lease: int, reports: Sequence[Report]) -> int:
     """How many of the reports counted; none does when the lease is no longer the worker's."""
     cursor = await conn.execute(
-        "select scheduler.finish(%s, %s, %s, %s::bigint[], %s::text[], %s, %s::text[],"
+        "select scheduler.finish(%s, %s, %s, %s::bigint[], %s::text[], %s::text[]::jsonb[], %s::text[],"
         " %s, %s, array(select make_interval(secs => s) from unnest(%s::float8[]) s), %s::smallint[])",
         (
             app,
@@ -296,7 +295,7 @@ async def finish(conn: Connection, app: str, worker: int, lease: int, reports: S
             lease,
             [r.run_id for r in reports],
             [r.outcome for r in reports],
-            Documents([r.result for r in reports]),
+            [r.result.decode() if r.result is not None else None for r in reports],
             [r.error for r in reports],
             Instants([r.started_at for r in reports]),
             Instants([r.finished_at for r in reports]),

@@ -38,6 +38,11 @@ class Caller:
     def reaches(self, app: str) -> bool:
         return self.apps is None or app in self.apps
 
+    def ensure_reaches(self, app: str) -> None:
+        """Problem 404, the same for an app that is there and for one that is not."""
+        if not self.reaches(app):
+            raise Problem(404, f"there is no app {app}")
+
     @property
     def among(self) -> list[str] | None:
         """The apps that it may see, for a query; None: all of them."""

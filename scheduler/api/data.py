@@ -7,16 +7,17 @@ not in it, and have connections of their own, so that a flood of them leaves the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import AsyncConnection
 
 from scheduler import db
-from scheduler.api.committer import Committer
+from scheduler.api.gathering import Gathering
 from scheduler.api.hints import Hints
 from scheduler.link import Link
+from scheduler.store import insert, tick
 
 if TYPE_CHECKING:
     from scheduler.api.access import Caller
@@ -38,7 +39,10 @@ class Data:
         self._copies = asyncio.Semaphore(COPIES)
         self._beats = Link(dsn, name=f"{name} heartbeats", statement_timeout=statement_timeout)
         self.hints = Hints(listen_dsn or dsn, name=f"{name} listener")
-        self.committer = Committer(dsn, name=f"{name} commits", statement_timeout=statement_timeout)
+        self.runs = Gathering(self._insert_runs, lanes=2, most=500)
+        """Single runs, as JSON objects; answered by their ids."""
+        # One lane, since puts of one app take turns. 2,000 take 60 ms, for which those that come next may well wait.
+        self.ticks = Gathering(self._put_ticks, lanes=1, most=2_000)
 
     async def open(self) -> None:
         await self._pool.open()
@@ -46,10 +50,20 @@ class Data:
 
     async def close(self) -> None:
         await self.hints.close()
-        await self.committer.close()
+        await self.runs.close()
+        await self.ticks.close()
         await self._beats.close()
         await self._inserts.close()
         await self._pool.close()
+
+    async def _insert_runs(self, rows: Sequence[bytes]) -> Sequence[int]:
+        async with self.inserting() as conn:
+            return await insert.insert_runs(conn, rows)
+
+    async def _put_ticks(self, ticks: Sequence[tick.Tick]) -> Sequence[tick.Tick]:
+        async with self.inserting() as conn:
+            await tick.put_ticks(conn, ticks)
+        return ticks
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection[Any]]:

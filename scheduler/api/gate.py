@@ -74,8 +74,8 @@ class Resource:
         caller = await self._admit(operation, headers)
         ask = Ask(request, headers, caller, self._data, self._settings, _parts(request), self._complaint)
         app = ask.path.get("app", operation.app)
-        if app is not None and not caller.reaches(app):
-            raise Problem(404, f"there is no app {app}")
+        if app is not None:
+            caller.ensure_reaches(app)
         if operation.query is not None:
             ask.query = _query(request, operation.query)
         if operation.body is not None and not (operation.body_may_lack and _has_no_body(headers)):

@@ -12,6 +12,7 @@ import msgspec
 
 from scheduler import __version__
 from scheduler.api import problem
+from scheduler.api.kinds import LAST_ID
 from scheduler.api.operation import JSON, NDJSON, Operation
 
 Json = dict[str, Any]
@@ -29,7 +30,7 @@ _PARTS: dict[str, Json] = {
     "queue": {"schema": _NAME, "description": "The queue's name.", "example": "default"},
     "job": {"schema": {**_NAME, "maxLength": 200}, "description": "The job's name.", "example": "nightly"},
     "run": {
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+        "schema": {"type": "integer", "minimum": 0, "maximum": LAST_ID},
         "description": "The run's id.",
         "example": 42,
     },

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from scheduler.api.kinds import LAST_ID
 from scheduler.api.operation import Ask
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1_000, description="Rows at most.")]
-BeforeId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="Only those with a smaller id.")]
+BeforeId = Annotated[int, msgspec.Meta(ge=0, le=LAST_ID, description="Only those with a smaller id.")]
 Next = Annotated[str | None, msgspec.Meta(description="The address of the next page; null on the last one.")]
 MORE = 1
 """Rows to be asked for beyond the page: whether there are any says whether there is a next page."""

@@ -5,24 +5,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
+from scheduler.api.kinds import CENTURY, Attempts, Instant, LongName, Name, Priority, Slots
 from scheduler.api.problem import Problem
 from scheduler.model import SPEC_BYTES, holds_nul
 
-_CENTURY = 36_500 * 86_400
-_SMALLINT = 32_767
-_INTEGER = 2**31 - 1
 _BRACE = ord("{")
 _NO_SPEC = Raw(b"{}")
 _OBJECT = {"type": "object", "default": {}}
-
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Tag = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class PostedRun(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False, kw_only=True):
@@ -33,15 +27,15 @@ class PostedRun(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False
         field(default_factory=lambda: _NO_SPEC)  # not as a default, of which the OpenAPI document can make no JSON
     )
     queue: Name = "default"
-    run_at: Annotated[datetime, Meta(tz=True)] | None = None
-    delay: Annotated[float, Meta(ge=0, le=_CENTURY, description="Seconds from now, instead of run_at.")] | None = None
-    priority: Annotated[int, Meta(ge=-_SMALLINT - 1, le=_SMALLINT, description="Lower goes first.")] = 0
+    run_at: Instant | None = None
+    delay: Annotated[float, Meta(ge=0, le=CENTURY, description="Seconds from now, instead of run_at.")] | None = None
+    priority: Priority = 0
     unique_key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
-    max_attempts: Annotated[int, Meta(ge=1, le=_SMALLINT)] = 3
-    timeout: Annotated[float, Meta(gt=0, le=_CENTURY, description="Seconds.")] | None = None
-    tags: list[Tag] | None = None
-    concurrency_key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    concurrency_limit: Annotated[int, Meta(ge=1, le=_INTEGER)] | None = None
+    max_attempts: Attempts = 3
+    timeout: Annotated[float, Meta(gt=0, le=CENTURY, description="Seconds.")] | None = None
+    tags: list[LongName] | None = None
+    concurrency_key: LongName | None = None
+    concurrency_limit: Slots | None = None
 
     def __post_init__(self) -> None:
         # For each of 100,000 runs a second, so no more than these looks.

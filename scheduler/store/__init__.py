@@ -3,7 +3,7 @@
 define     what people ask for: jobs, runs, pauses
 duty       what a server's duties do: plan, take back, forget
 partition  the daily partitions, the only DDL that is composed
-watch      what is to be seen
+watch/     what is to be seen, a page at a time
 channel    events, and the jobs that publish them
 tick       ticks
 access     who may use the HTTP API

@@ -10,27 +10,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
 
-from scheduler.store.watch import JsonLoader
-
-Connection = AsyncConnection[Any]
-Row = dict[str, Any]
+from scheduler.store.watch.reading import BY_KEY, Connection, Row, read
 
 _ALL = 2**63 - 1
 _PAGE = 100  # lines of an export at a time; one may have 2 MiB
 _FIRST, _MOST = 1_000, 50_000  # entries of a verification's step …
 _STEP = 0.5  # … which is to take so many seconds, far below any statement timeout
 
-# By the key, whatever the statistics say; see watch.
-_BY_KEY: LiteralString = """
-    select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-        set_config('enable_sort', 'off', true), set_config('jit', 'off', true)
-"""
 _COLUMNS: LiteralString = """
     select a.app, a.n, a.at, a.role, a.actor, a.action, a.object, a.before, a.after, encode(a.hash, 'hex') as hash
 """
@@ -135,11 +125,7 @@ async def entries(
         "app": app, "object": object_, "since": since or "-infinity", "before_app": before_app, "before_n": before_n,
         "limit": limit,
     }  # fmt: skip
-    async with conn.transaction(), conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_BY_KEY)
-        cursor.adapters.register_loader("json", JsonLoader)
-        await cursor.execute(query, parameters)
-        return await cursor.fetchall()
+    return await read(conn, query, parameters)
 
 
 async def audit_heads(conn: Connection, app: str | None = None) -> list[Head]:
@@ -153,7 +139,7 @@ async def lines(conn: Connection, head: Head) -> AsyncIterator[str]:
     while head.entries is not None and after < head.entries:
         parameters = {"app": head.app, "after": after, "last": head.entries, "limit": _PAGE}
         async with conn.transaction():
-            await conn.execute(_BY_KEY)
+            await conn.execute(BY_KEY)
             page = await (await conn.execute(_LINES, parameters)).fetchall()
         for _, line in page:
             yield line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
@@ -69,12 +68,6 @@ async def copy_runs(conn: Connection, lines: bytes) -> None:
     """Inserts lines of COPY data."""
     async with conn.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(lines)
-
-
-async def clock(conn: Connection) -> datetime:
-    """The database's time."""
-    now: datetime = (await (await conn.execute("select scheduler.clock()")).fetchall())[0][0]
-    return now
 
 
 def _array(rows: Sequence[bytes]) -> str:

@@ -1,22 +1,29 @@
-"""Ticks at rest."""
+"""Ticks at rest: runs of the executor kafka in an app of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from psycopg import AsyncConnection
 
-from scheduler.store.arrays import Instants, Texts
+from scheduler.arrays import Instants, Texts
 
 Connection = AsyncConnection[Any]
 
+APP = "ticks"
 _PUT: LiteralString = "select scheduler.put_ticks(%s, %s, %s, %s)"
 
 
-async def put_ticks(conn: Connection, app: str, items: Sequence[str], at: Sequence[int], values: Sequence[str]) -> None:
-    """Parallel: what, when (in microseconds since 1970), and the text that will be sent.
+class Tick(NamedTuple):
+    """What, when (in seconds since 1970), and the text that will be sent."""
 
-    Of an item that comes twice the last counts.
-    """
-    await conn.execute(_PUT, (app, Texts(items), Instants(at), Texts(values)), prepare=True)
+    item: str
+    at: float
+    value: str
+
+
+async def put_ticks(conn: Connection, ticks: Sequence[Tick]) -> None:
+    """Of an item that comes twice the last counts."""
+    items, at, values = zip(*ticks, strict=True)
+    await conn.execute(_PUT, (APP, Texts(items), Instants(at), Texts(values)), prepare=True)

@@ -9,27 +9,27 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from scheduler.api import rows
-from scheduler.api.definition import Instant
+from scheduler.api.kinds import LAST_ID, Instant
 from scheduler.api.operation import NDJSON, Ask, Operation
 from scheduler.api.paging import MORE, Limit, Next, page
 from scheduler.store import audit
 from scheduler.store.audit import Head, Verdict
 
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=LAST_ID)]
 _Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", description="A head that was kept: 64 hex digits.")]
 
 
 class OfAll(msgspec.Struct, forbid_unknown_fields=True):
     since: Annotated[Instant | None, msgspec.Meta(description="Only changes from this instant on.")] = None
     before_app: Annotated[str | None, msgspec.Meta(description="Only changes before this app's …")] = None
-    before_n: Annotated[_Number, msgspec.Meta(description="… of this number.")] = 2**63 - 1
+    before_n: Annotated[_Number, msgspec.Meta(description="… of this number.")] = LAST_ID
     limit: Limit = 100
 
 
 class OfApp(msgspec.Struct, forbid_unknown_fields=True):
     object: Annotated[str | None, msgspec.Meta(description="Only of this one, like `job nightly` or `run 17`.")] = None
     since: Annotated[Instant | None, msgspec.Meta(description="Only changes from this instant on.")] = None
-    before_n: Annotated[_Number, msgspec.Meta(description="Only changes with a smaller number.")] = 2**63 - 1
+    before_n: Annotated[_Number, msgspec.Meta(description="Only changes with a smaller number.")] = LAST_ID
     limit: Limit = 100
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from scheduler.api.definition import SCHEDULE
+from scheduler.api.kinds import SCHEDULE, LongName
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.problem import Problem
 from scheduler.cron import parse_duration
@@ -75,7 +75,7 @@ class Act(msgspec.Struct):
 class NewChannelJob(msgspec.Struct, rename="camel"):
     """`cronDef`: five cron fields, @daily and the like, or @every 1h30m10s; with CRON_TZ=Zone before it if need be."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    name: LongName
     cron_def: Annotated[str, SCHEDULE]
     data: str | None = None
     ttl: Ttl | None = None

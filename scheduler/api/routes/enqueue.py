@@ -19,7 +19,7 @@ from scheduler.api.posted import PostedRun, is_list, row_of, run_in, runs_in
 from scheduler.api.problem import Problem
 from scheduler.api.unpack import unpacked
 from scheduler.errors import InvalidError
-from scheduler.store import insert, request
+from scheduler.store import insert, request, watch
 from scheduler.store.refusal import explained
 from scheduler.store.request import Answered
 
@@ -66,7 +66,9 @@ async def post_runs(ask: Ask) -> Reply:
         return await _several(ask, key, body, [row_of(name, run) for run in runs_in(body)])
     run = run_in(body)
     if key is None and run.unique_key is None:
-        return Reply(201, Added(id=await ask.data.committer.add(row_of(name, run))))
+        row = row_of(name, run)
+        (number,) = await ask.data.runs.add([row], len(row))
+        return Reply(201, Added(id=number))
     return await _one(ask, key, body, row_of(name, run))
 
 
@@ -122,7 +124,7 @@ def _again(before: Answered, digest: bytes) -> Reply:
 async def _many(ask: Ask, key: str | None) -> Reply:
     body = unpacked(_prompt(chunks(ask.request)), _encoding(ask))
     async with ask.data.reading() as conn:
-        lines = Lines(ask.path["app"], await insert.clock(conn))
+        lines = Lines(ask.path["app"], await watch.clock(conn))
     digest = hashlib.sha256()
     pieces = _pieces(lines, body, digest.update if key is not None else _nothing)
     try:

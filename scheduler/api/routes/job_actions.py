@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from scheduler import foresight
 from scheduler.api import rows
-from scheduler.api.definition import SCHEDULE, ZONE, Instant
+from scheduler.api.kinds import SCHEDULE, ZONE, Instant
 from scheduler.api.operation import JSON, Ask, Operation
 from scheduler.api.problem import Problem
 from scheduler.api.routes.apps import Changed

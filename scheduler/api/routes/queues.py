@@ -7,14 +7,12 @@ from typing import Annotated
 import msgspec
 
 from scheduler.api import rows
+from scheduler.api.kinds import CENTURY, INTEGER
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.paging import MORE, Limit, Next, page
 from scheduler.errors import InvalidError
 from scheduler.model import seconds
 from scheduler.store import define, watch
-
-_MOST = 2**31 - 1
-_DAY = 86_400
 
 
 class AfterQueue(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,11 +35,11 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     """What a queue is allowed from now on, as its whole: what is not given has no limit any more."""
 
     concurrency_limit: (
-        Annotated[int, msgspec.Meta(ge=0, le=_MOST, description="Runs held by workers at a time; 0 stops the queue.")]
+        Annotated[int, msgspec.Meta(ge=0, le=INTEGER, description="Runs held by workers at a time; 0 stops the queue.")]
         | None
     ) = None
-    rate_limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST, description="Runs that may start …")] | None = None
-    rate_interval: Annotated[float, msgspec.Meta(ge=0.001, le=36_500 * _DAY, description="… in so many seconds.")] = 1.0
+    rate_limit: Annotated[int, msgspec.Meta(ge=1, le=INTEGER, description="Runs that may start …")] | None = None
+    rate_interval: Annotated[float, msgspec.Meta(ge=0.001, le=CENTURY, description="… in so many seconds.")] = 1.0
 
 
 async def list_queues(ask: Ask) -> Queues:

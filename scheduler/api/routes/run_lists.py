@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from scheduler.api import rows
+from scheduler.api.kinds import LAST_ID
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.paging import MORE, BeforeId, Limit, Next, page
 from scheduler.api.problem import Problem
@@ -16,7 +17,6 @@ from scheduler.errors import ConflictError
 from scheduler.store import define, watch
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
-_MOST_ID = 2**63 - 1
 
 
 class Filters(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,7 +98,7 @@ async def the_run(ask: Ask, conn: watch.Connection) -> dict[str, Any]:
 def run_id(ask: Ask) -> int:
     """Of the path. Problem 404 for what is no number: there is no such run."""
     text = ask.path["run"]
-    if not (text.isascii() and text.isdigit() and int(text[:20]) <= _MOST_ID):
+    if not (text.isascii() and text.isdigit() and int(text[:20]) <= LAST_ID):
         raise _unknown(ask)
     return int(text)
 

@@ -6,28 +6,21 @@ Each is a run of the executor `kafka` in the app `ticks`. An item has one tick t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from datetime import UTC, datetime
 
 import msgspec
 
-from scheduler.api.data import Data
 from scheduler.api.gate import read
-from scheduler.api.gathering import MOST, Gathering
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.problem import Problem
 from scheduler.store import tick
 
-APP = "ticks"
+TOGETHER = 2_000
+"""Ticks of a request that are written in one transaction."""
 MOST_BYTES = 16 * 1024 * 1024
 _MOST_ITEM = 500  # characters: it is the run's unique key
 _MOST_VALUE = 1_000_000  # bytes: a spec has 1 MiB
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds this is the year 5138
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Tick(msgspec.Struct):
@@ -41,18 +34,12 @@ class Accepted(msgspec.Struct):
     ticks: int
 
 
-class Entry(NamedTuple):
-    item: str
-    at: int  # microseconds since 1970
-    value: str
-
-
 async def post_ticks(ask: Ask) -> Accepted:
     body = await read(ask, MOST_BYTES)
     entries = [_entry(raw, line) for line, raw in enumerate(_parts(body), 1)]
-    gathering = _gathering(ask.data)
-    for start in range(0, len(entries), MOST):
-        await gathering.add(entries[start : start + MOST])
+    for start in range(0, len(entries), TOGETHER):
+        part = entries[start : start + TOGETHER]
+        await ask.data.ticks.add(part, sum(len(one.value) for one in part))
     return Accepted(len(entries))
 
 
@@ -60,24 +47,10 @@ async def post_tick(ask: Ask) -> Accepted:
     return await post_ticks(ask)
 
 
-_gatherings: WeakKeyDictionary[Data, Gathering[Entry]] = WeakKeyDictionary()
 _decode_one = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_many = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _decode_tick = msgspec.json.Decoder(Tick).decode
-
-
-def _gathering(data: Data) -> Gathering[Entry]:
-    found = _gatherings.get(data)
-    if found is None:
-
-        async def write(entries: Sequence[Entry]) -> None:
-            items, at, values = zip(*entries, strict=True)
-            async with data.inserting() as conn:
-                await tick.put_ticks(conn, APP, items, at, values)
-
-        found = _gatherings[data] = Gathering(write)
-    return found
 
 
 def _parts(body: bytes) -> Sequence[msgspec.Raw]:
@@ -95,7 +68,7 @@ def _parts(body: bytes) -> Sequence[msgspec.Raw]:
         raise Problem(400, "the body is nested too deeply") from None
 
 
-def _entry(raw: msgspec.Raw, nr: int) -> Entry:
+def _entry(raw: msgspec.Raw, nr: int) -> tick.Tick:
     try:
         one = _decode_tick(raw)
         value = bytes(raw).decode()
@@ -106,19 +79,19 @@ def _entry(raw: msgspec.Raw, nr: int) -> Entry:
     if len(value) > _MOST_VALUE:
         raise Problem(400, f"tick {nr} has {len(value):,} bytes, at most {_MOST_VALUE:,} are taken")
     try:
-        return Entry(one.item, _instant(one.at), value)
+        return tick.Tick(one.item, _instant(one.at), value)
     except (ValueError, OverflowError, OSError):
         hint = "ISO 8601 like 2023-02-28T14:16:00Z, or seconds or milliseconds since 1970"
         raise Problem(400, f"tick {nr}: at {str(one.at)[:60]!r} is no instant", hint=hint) from None
 
 
-def _instant(at: str | float) -> int:
-    """In microseconds since 1970. ValueError, OverflowError."""
+def _instant(at: str | float) -> float:
+    """In seconds since 1970. ValueError, OverflowError."""
     if isinstance(at, str):
         found = datetime.fromisoformat(at)
     else:
         found = datetime.fromtimestamp(at / 1_000 if abs(at) >= _MILLISECONDS_FROM else at, UTC)
-    return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 OPERATIONS = tuple(
@@ -129,7 +102,7 @@ OPERATIONS = tuple(
         scope="write",
         summary=summary,
         tag="ticks",
-        app=APP,
+        app=tick.APP,
         reads=Tick | list[Tick],
         example={"item": "invoice 42", "at": "2026-11-01T05:30:00Z"},
         answer=Accepted,

@@ -13,15 +13,12 @@ from starlette.responses import Response
 
 from scheduler.api import rows
 from scheduler.api.access import Scope
-from scheduler.api.definition import Instant
+from scheduler.api.kinds import CENTURY, Instant, Name
 from scheduler.api.operation import Ask, Operation
 from scheduler.api.paging import MORE, BeforeId, Limit, Next, page
 from scheduler.errors import InvalidError
 from scheduler.store import access, watch
 from scheduler.tokens import SHOWN, digest, new_token
-
-_CENTURY = 36_500 * 86_400
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
 class Filters(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,11 +50,11 @@ class Tokens(msgspec.Struct):
 class TokenBody(msgspec.Struct, forbid_unknown_fields=True):
     """`apps` null: all of them. Without `expires_at` and `expires_in`, in seconds, it does not expire."""
 
-    name: _Text
+    name: Name
     scopes: Annotated[list[Scope], msgspec.Meta(min_length=1, max_length=10)]
-    apps: Annotated[list[_Text], msgspec.Meta(min_length=1, max_length=1_000)] | None = None
+    apps: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=1_000)] | None = None
     expires_at: Instant | None = None
-    expires_in: Annotated[float, msgspec.Meta(ge=1, le=_CENTURY)] | None = None
+    expires_in: Annotated[float, msgspec.Meta(ge=1, le=CENTURY)] | None = None
 
 
 class NewToken(msgspec.Struct):

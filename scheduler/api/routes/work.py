@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
+from scheduler.api.kinds import Id, Instant, Name, Seconds
 from scheduler.api.operation import Ask, Operation, Reply
-from scheduler.api.posted import Name
 from scheduler.api.problem import Problem
 from scheduler.store import work
 
@@ -19,10 +18,7 @@ FLOOR = 1.0
 """Seconds between two looks of who waits and is not told."""
 _LONGEST_WAIT = 60
 _NOTHING = Raw(b"null")
-_ID = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Names = Annotated[list[Name], Meta(min_length=1, max_length=1_000)]
-_Seconds = Annotated[float, Meta(ge=0, le=36_500 * 86_400)]
-_Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class Register(Struct, forbid_unknown_fields=True):
@@ -45,7 +41,7 @@ class Registered(Struct):
 class Claim(Struct, forbid_unknown_fields=True):
     """Without `app` or `queue`: of those that the worker was registered for, the one whose run is due longest."""
 
-    worker: _ID
+    worker: Id
     app: Name | None = None
     queue: Name | None = None
     limit: Annotated[int, Meta(ge=1, le=2_000)] = 1
@@ -80,9 +76,9 @@ class Claimed(Struct):
 
 
 class Held(Struct, forbid_unknown_fields=True):
-    worker: _ID
+    worker: Id
     app: Name
-    lease: _ID
+    lease: Id
 
 
 class Begun(Struct):
@@ -93,7 +89,7 @@ class Begun(Struct):
 
 
 class Alone(Struct, forbid_unknown_fields=True):
-    worker: _ID
+    worker: Id
 
 
 class Heartbeat(Struct):
@@ -104,13 +100,13 @@ class Heartbeat(Struct):
 
 
 class End(Struct, forbid_unknown_fields=True):
-    run: _ID
+    run: Id
     outcome: Literal["succeeded", "failed", "cancelled", "lost"] = "succeeded"
     result: Annotated[Raw, Meta(description="Any JSON.")] = field(default_factory=lambda: _NOTHING)
     error: str | None = None
-    started_at: _Instant | None = None
-    finished_at: _Instant | None = None
-    retry_after: _Seconds | None = None
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    retry_after: Seconds | None = None
     max_attempts: Annotated[int, Meta(ge=0, le=32_767)] | None = None
 
 
@@ -129,7 +125,7 @@ class Finished(Struct):
 class Release(Held, forbid_unknown_fields=True):
     """Without `runs`, all that are open."""
 
-    runs: Annotated[list[_ID], Meta(min_length=1, max_length=10_000)] | None = None
+    runs: Annotated[list[Id], Meta(min_length=1, max_length=10_000)] | None = None
 
 
 class Released(Struct):
@@ -137,16 +133,16 @@ class Released(Struct):
 
 
 class Line(Struct, forbid_unknown_fields=True):
-    run: _ID
+    run: Id
     attempt: Annotated[int, Meta(ge=1, le=32_767)]
     line: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Its number. One that is sent again stays as it is.")]
-    at: _Instant
+    at: Instant
     text: str
     stream: Literal["stdout", "stderr", "log"] = "log"
 
 
 class Log(Struct, forbid_unknown_fields=True):
-    worker: _ID
+    worker: Id
     app: Name
     lines: Annotated[list[Line], Meta(min_length=1, max_length=10_000)]
 
@@ -169,7 +165,7 @@ async def register(ask: Ask) -> Registered:
     if given.apps is None and ask.caller.apps is not None:
         raise Problem(403, "this token is for some apps only", hint="name them: apps")
     for app in given.apps or ():
-        _reach(ask, app)
+        ask.caller.ensure_reaches(app)
     async with ask.data.reading() as conn:
         return Registered(await work.register_worker(conn, **msgspec.structs.asdict(given)))
 
@@ -177,9 +173,9 @@ async def register(ask: Ask) -> Registered:
 async def claim(ask: Ask) -> Reply:
     given: Claim = ask.body
     if given.app is not None:
-        _reach(ask, given.app)
+        ask.caller.ensure_reaches(given.app)
     async with ask.data.reading() as conn:
-        known = await work.worker_of(conn, _apps(ask), given.worker)
+        known = await work.worker_of(conn, ask.caller.among, given.worker)
     apps = known.apps if given.app is None else [given.app]
     queues = known.queues if given.queue is None else [given.queue]
     until = time.monotonic() + given.wait
@@ -203,81 +199,59 @@ async def _look(
     pause = FLOOR
     async with ask.data.reading() as conn:
         if given.app is not None and given.queue is not None and not given.wait:
-            return await work.claim(conn, _apps(ask), given.worker, app=given.app, queue=given.queue, **names), pause
+            taken = await work.claim(conn, ask.caller.among, given.worker, app=given.app, queue=given.queue, **names)
+            return taken, pause
         for app, queue, due_in in await work.next_due(conn, apps, queues, executors):
             if due_in > given.horizon:
                 return None, min(FLOOR, due_in - given.horizon)
-            taken = await work.claim(conn, _apps(ask), given.worker, app=app, queue=queue, **names)
+            taken = await work.claim(conn, ask.caller.among, given.worker, app=app, queue=queue, **names)
             if taken is not None:
                 return taken, 0
     return None, pause
 
 
 async def begin(ask: Ask) -> Begun:
-    given: Held = ask.body
-    skip = await _held(ask, lambda conn: work.begin(conn, _apps(ask), given.worker, given.app, given.lease))
+    skip = await _held(ask, work.begin, lease=ask.body.lease)
     return Begun(skip is not None, skip or [])
 
 
 async def heartbeat(ask: Ask) -> Raw:
     async with ask.data.beating() as conn:
-        return Raw((await work.heartbeat(conn, _apps(ask), ask.body.worker)).encode())
+        return Raw((await work.heartbeat(conn, ask.caller.among, ask.body.worker)).encode())
 
 
 async def finish(ask: Ask) -> Finished:
     given: Finish = ask.body
     ends = None if given.ends is None else msgspec.json.encode(given.ends).decode()
-    return Finished(
-        await _held(
-            ask, lambda conn: work.finish(conn, _apps(ask), given.worker, app=given.app, lease=given.lease, ends=ends)
-        )
-    )
+    return Finished(await _held(ask, work.finish, lease=given.lease, ends=ends))
 
 
 async def release(ask: Ask) -> Released:
-    given: Release = ask.body
-    return Released(
-        await _held(
-            ask,
-            lambda conn: work.release(
-                conn, _apps(ask), given.worker, app=given.app, lease=given.lease, runs=given.runs
-            ),
-        )
-    )
+    return Released(await _held(ask, work.release, lease=ask.body.lease, runs=ask.body.runs))
 
 
 async def append_log(ask: Ask) -> Done:
-    given: Log = ask.body
-    lines = msgspec.json.encode(given.lines).decode()
-    await _held(ask, lambda conn: work.append_log(conn, _apps(ask), given.worker, given.app, lines))
+    await _held(ask, work.append_log, lines=msgspec.json.encode(ask.body.lines).decode())
     return Done()
 
 
 async def list_leases(ask: Ask) -> Leases | Reply:
     async with ask.data.reading() as conn:
-        leases = await work.leases_of(conn, _apps(ask), ask.body.worker)
+        leases = await work.leases_of(conn, ask.caller.among, ask.body.worker)
     return Reply(200, {"leases": Raw(leases.encode())})
 
 
 async def retire(ask: Ask) -> Done:
     async with ask.data.reading() as conn:
-        await work.retire_worker(conn, _apps(ask), ask.body.worker)
+        await work.retire_worker(conn, ask.caller.among, ask.body.worker)
     return Done()
 
 
-async def _held(ask: Ask, work: Callable[[Any], Awaitable[Any]]) -> Any:
-    _reach(ask, ask.body.app)
+async def _held(ask: Ask, function: Callable[..., Awaitable[Any]], **given: Any) -> Any:
+    """What a function of the store says of a worker in an app, both named in the body."""
+    ask.caller.ensure_reaches(ask.body.app)
     async with ask.data.reading() as conn:
-        return await work(conn)
-
-
-def _reach(ask: Ask, app: str) -> None:
-    if not ask.caller.reaches(app):
-        raise Problem(404, f"there is no app {app}")
-
-
-def _apps(ask: Ask) -> list[str] | None:
-    return None if ask.caller.apps is None else sorted(ask.caller.apps)
+        return await function(conn, ask.caller.among, ask.body.worker, app=ask.body.app, **given)
 
 
 _HELD = {"worker": 7, "app": "billing", "lease": 19}

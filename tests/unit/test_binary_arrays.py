@@ -1,11 +1,11 @@
-"""Instants reach PostgreSQL as they are, to the microsecond."""
+"""Instants and texts reach PostgreSQL as they are, instants to the microsecond."""
 
 from __future__ import annotations
 
 import psycopg
 import pytest
 
-from worker.instants import Instants
+from scheduler.arrays import Instants, Texts
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,8 @@ from worker.instants import Instants
 def test_instants_are_an_array_of_timestamptz(db: psycopg.Connection, seconds: list[float | None]) -> None:
     query = "select array(select date_part('epoch', t) from unnest(%s) t)"
     assert db.execute(query, [Instants(seconds)]).fetchone() == (seconds,)
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a", 'b "c"\\', "{,}", "null", "ä𝄞", "\n\t"]])
+def test_texts_are_an_array_of_text(db: psycopg.Connection, texts: list[str]) -> None:
+    assert db.execute("select %s", [Texts(texts)]).fetchone() == (texts,)
