@@ -55,6 +55,12 @@ def test_the_tests_that_guard_the_invariants_are_there() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_no_two_test_modules_share_a_name() -> None:
+    """pytest collects neither of two, but only where both are asked for: each directory by itself passes."""
+    names = [path.name for path in ROOT.glob("tests/**/test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_an_installed_wheel_brings_its_sql_and_its_executors(tmp_path: Path, empty_dsn: str) -> None:
     """Built as a user gets it: without this checkout on the path."""
     wheels = tmp_path / "wheels"

@@ -10,7 +10,7 @@ import psycopg
 from pglast import parse_plpgsql
 
 from scheduler.install import SqlFile, SqlTree
-from tests.plans import test_events, test_lists, test_servers, test_workers
+from tests.plans import test_event_statements, test_lists, test_servers, test_workers
 from tests.support.questions import MODES, Question
 from tests.support.reading import can_explain
 from tests.support.statistics import Statistics, know
@@ -30,7 +30,7 @@ QUESTIONS: list[Question] = [
     *test_servers.QUESTIONS,
     test_servers.JANITOR,
     *test_lists.CHANGES,
-    *test_events.QUESTIONS,
+    *test_event_statements.QUESTIONS,
 ]
 _READS = re.compile(r"\b(from|join|into|update)\s+scheduler\.\w+\b(?!\s*\()", re.IGNORECASE)  # a table
 # One update by key.

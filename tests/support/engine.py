@@ -209,7 +209,9 @@ class Engine:
         return answer
 
     async def _begin(self, request: web.Request) -> web.Response:
-        one = self._found(request)
+        return await asyncio.shield(self._loop.create_task(self._start_process(self._found(request))))
+
+    async def _start_process(self, one: Container) -> web.Response:
         if one.started:
             return web.Response(status=304)
         one.started = True
