@@ -56,7 +56,7 @@ def test_the_tests_that_guard_the_invariants_are_there() -> None:
 
 
 def test_no_two_test_modules_share_a_name() -> None:
-    """pytest collects neither of two, but only where both are asked for: each directory by itself passes."""
+    """Pytest collects neither of two, but only where both are asked for: each directory by itself passes."""
     names = [path.name for path in ROOT.glob("tests/**/test_*.py")]
     assert {name for name in names if names.count(name) > 1} == set()
 

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
-from psycopg.errors import CheckViolation
 from psycopg.rows import class_row
 
 Connection = AsyncConnection[Any]
@@ -104,11 +103,7 @@ async def unlock_event(conn: Connection, app: str, event: int) -> bool:
 
 async def end_event(conn: Connection, app: str, event: int) -> bool:
     """False: it is not there."""
-    query: LiteralString = "select scheduler.end_event(%s::text, %s::bigint)"
-    try:
-        return bool(await _answer(conn, query, app, event))
-    except CheckViolation:  # the day's partition of history came into being while this waited for the default one
-        return bool(await _answer(conn, query, app, event))
+    return bool(await _answer(conn, "select scheduler.end_event(%s::text, %s::bigint)", app, event))
 
 
 async def list_jobs(conn: Connection, app: str, *, limit: int, after: str = "", name: str = "") -> list[ChannelJob]:

@@ -86,8 +86,16 @@ async def create(conn: Connection, one: Partition) -> bool:
     try:
         async with conn.transaction():
             await _lock(conn)
-            found = await conn.execute("select to_regclass(%s) is not null", [f"scheduler.{one.name}"])
-            if await found.fetchone() == (False,):
+            found = await conn.execute(
+                "select to_regclass(%s) is not null, scheduler.clock() >= %s", [f"scheduler.{one.name}", one.starts_at]
+            )
+            is_there, has_begun = await found.fetchone() or (False, False)  # never empty
+            if not is_there:
+                if has_begun:
+                    # Who writes rows of that day has its route to the default partition, waits there for the end of
+                    # this, and is refused with 23514, which a reporter takes for a result that cannot be stored. So it
+                    # has to wait before it looks for its route; readers do not.
+                    await conn.execute(SQL("lock table only {} in share mode").format(parent))
                 await conn.execute(make)
                 await conn.execute(attach)
     except psycopg.errors.CheckViolation:
