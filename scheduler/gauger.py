@@ -89,6 +89,7 @@ class Gauger:
         self._turn = turn
         self._server = server
         self._settings = settings
+        self._rests_until = 0.0
         queues = _Queues(server, self.gauges)
         self._parts = [_Part(step) for step in (self._processes, self._database, queues.step, queues.backlog)]
         self._parts.append(_Part(_Jobs(server, self.gauges, tally).step, JOBS_REST))
@@ -97,15 +98,16 @@ class Gauger:
         """One bounded statement or two, of the part whose turn it is; the seconds until the next one's."""
         now = time.monotonic()
         part = min(self._parts, key=lambda one: one.at)
-        if part.at > now:
-            return part.at - now
+        if max(part.at, self._rests_until) > now:
+            return max(part.at, self._rests_until) - now
         part.at = now + EVERY  # also if it fails, so that the others have their turns
         async with self._turn, self._link.within(STEP) as conn:
             started = time.monotonic()
             pause = await part.step(conn)
             ended = time.monotonic()
         part.at = ended + max(pause, part.rests * (ended - started))
-        return max(RESTS * (ended - started), min(one.at for one in self._parts) - ended)
+        self._rests_until = ended + RESTS * (ended - started)
+        return max(self._rests_until, min(one.at for one in self._parts)) - ended
 
     async def _processes(self, conn: Connection) -> float:
         found = await gauge.gauge_processes(conn, self._server(), dead_after=self._settings.dead_after)

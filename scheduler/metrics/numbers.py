@@ -44,16 +44,16 @@ class Histogram:
         self._sum += value
 
     def add_all(self, values: list[float]) -> None:
-        """Many at once, for 0.03 us each where they are close together or in order; the list is sorted by it.
+        """Many at once, for 0.03 us each where they are close together; the list may be sorted by it.
 
         One by one they cost 0.15 us, and a worker ends 80,000 runs a second.
         """
-        least, most = min(values), max(values)
-        if least < 0.0:  # two clocks differ by a little; a sum may not shrink
-            values = [max(0.0, value) for value in values]
-            least, most = max(0.0, least), max(0.0, most)
-        first, last = bisect_left(self._bounds, least), bisect_left(self._bounds, most)
-        self._sum += sum(values)
+        self._sum += max(0.0, sum(values))  # of two clocks one may be behind, and a sum may not shrink
+        most = max(values)
+        if most <= self._bounds[0]:
+            self._counts[0] += len(values)
+            return
+        first, last = bisect_left(self._bounds, min(values)), bisect_left(self._bounds, most)
         place = 0
         if first != last:
             values.sort()

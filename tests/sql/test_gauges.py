@@ -273,10 +273,26 @@ def test_a_part_that_fails_lets_the_others_have_their_turns() -> None:
         reader._parts = [gauger._Part(broken), gauger._Part(works)]
         with pytest.raises(psycopg.OperationalError):
             await reader.run_once()
-        await reader.run_once()
+        assert 0 < await reader.run_once() <= gauger.EVERY
         return done
 
     assert asyncio.run(fails_first()) == ["broken", "works"]
+
+
+async def test_after_what_took_long_it_rests_long_and_asks_nothing_meanwhile() -> None:
+    reader = Gauger(_NoLink(), Settings(), lambda: 1, Tally(), asyncio.Lock())  # type: ignore[arg-type]
+    asked = 0
+
+    async def slow(_: Any) -> float:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.1)
+        return 0.0
+
+    reader._parts = [gauger._Part(slow), gauger._Part(slow)]
+    assert await reader.run_once() >= gauger.RESTS * 0.09
+    assert await reader.run_once() > gauger.RESTS * 0.09 - 0.1
+    assert asked == 1
 
 
 class _NoLink:

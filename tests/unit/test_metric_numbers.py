@@ -37,8 +37,9 @@ def test_many_values_at_once_fall_into_the_buckets_that_each_alone_would(several
 
 def test_what_started_early_by_two_clocks_makes_no_sum_shrink() -> None:
     late = Histogram(BOUNDS)
-    late.add_all([-0.01, 0.05])
-    assert late.buckets == Buckets((1, 1, 0, 0), 0.05)
+    late.add_all([-0.5, 0.05])
+    late.add_all([-0.01, -0.01])
+    assert late.buckets == Buckets((3, 1, 0, 0), 0.0)
 
 
 def test_apps_beyond_the_first_are_counted_together() -> None:

@@ -5,10 +5,11 @@ create or replace function scheduler.gauge_database(
 language plpgsql stable
 as $$
 begin
-    -- What PostgreSQL says of itself: for how many seconds the oldest transaction has held a snapshot or an id (of those
-    -- in this database that the caller may look at; a prepared one counts), the size of this database, the position in the write-ahead log
-    -- and the connections of the whole server, how full the queue of notifications is, and the dead rows of our tables,
-    -- daily partitions added up. By the real time, and not scheduler.clock(): these instants are PostgreSQL's own.
+    -- What PostgreSQL says of itself: for how many seconds the oldest transaction in this database has held a snapshot or
+    -- an id (of those that the caller may look at; a prepared one counts), the size of the database, the position in the
+    -- write-ahead log and the connections of the whole server, how full the queue of notifications is, and the dead rows
+    -- of our tables, daily partitions added up. By the real time, and not scheduler.clock(): these instants are
+    -- PostgreSQL's own.
     select coalesce(max(extract(epoch from clock_timestamp() - t.started_at)), 0) into snapshot_age
     from (
         select a.xact_start as started_at from pg_stat_activity a
