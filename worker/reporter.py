@@ -86,6 +86,7 @@ class Reporter:
         """Of what nobody will send any more."""
         for lease in self._dirty.values():
             self._count(lease)
+        self._dirty.clear()
 
     def close(self) -> None:
         """No more is coming: `run` sends what is left and returns."""

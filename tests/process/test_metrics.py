@@ -262,4 +262,5 @@ def test_a_worker_that_could_not_say_that_it_lives_counts_what_it_lost(start: St
     os.kill(worker.process.pid, signal.SIGCONT)
     wait_until(lambda: worker.value("scheduler_runs_lost_total") == 3)
     lane = {"app": "shop", "queue": "default", "executor": "python"}
-    assert (worker.value("scheduler_runs_started_total", **lane) or 0) >= 3
+    wait_until(lambda: worker.value("scheduler_runs_running", app="shop", queue="default") == 3)  # once more
+    assert worker.value("scheduler_runs_started_total", **lane) == 6
