@@ -114,6 +114,15 @@ class Server:
             return f"notifications are not heard for {now - lost:.0f} s"
         return None
 
+    @property
+    def is_ready(self) -> bool:
+        """It is registered: others know of it, and its duties have begun."""
+        return self.id is not None
+
+    def stuck(self) -> str | None:
+        """What makes no steps any more, in a line. The database's absence is no such thing: see `complaint`."""
+        return next((said for loop in self.loops.values() if (said := loop.stuck())), None)
+
     async def _start(self) -> None:
         conn = await db.connect(
             self._dsn, name=f"server {self.label}", statement_timeout=self.settings.statement_timeout

@@ -26,9 +26,11 @@ from scheduler.cli.session import Connection, Place, located, prepare
 from scheduler.config import Settings, redact, resolve_listen_dsn
 from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
+from scheduler.systemd import Notifier, Service
 
 if TYPE_CHECKING:
     from scheduler.service import Server
+    from worker.service import Worker
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +120,11 @@ def run(
         listen_dsn = _listening(listen_dsn)
         server = _server(place, settings, label or socket.gethostname(), advertise, listen_dsn)
         parts: list[Part] = [lambda stopping, _: server.run(stopping)]
+        services: list[Service] = [server]
         if not no_worker:
-            parts.append(_worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options))
+            worker = _worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options)
+            services.append(worker)
+            parts.append(worker.run)
         if bind is not None:
             parts.append(_api(place, settings, server, bind, listen_dsn, is_open=http_no_auth))
         if demo:
@@ -132,7 +137,7 @@ def run(
             else:
                 _greet(place, "a server" if no_worker else f"a server and a worker for {', '.join(names)}")
 
-        _runner(_all(place, parts, ready, upgrade=True))
+        _runner(_all(place, [*parts, *_notifying(services)], ready, upgrade=True))
 
 
 @click.command(cls=Variadic)
@@ -158,12 +163,12 @@ def worker(
     with located() as place:
         names = _executors(executors, _ELSEWHERE)
         listen_dsn = _listening(listen_dsn)
-        part = _worker(place, settings, label, names, dict(queues) or None, listen_dsn=listen_dsn, **options)
+        service = _worker(place, settings, label, names, dict(queues) or None, listen_dsn=listen_dsn, **options)
 
         async def ready(_: Connection) -> None:
             _greet(place, f"a worker of {', '.join(options['apps'])} for {', '.join(names)}")
 
-        _runner(_all(place, [part], ready))
+        _runner(_all(place, [service.run, *_notifying([service])], ready))
 
 
 def _listening(option: str | None) -> str | None:
@@ -231,7 +236,7 @@ def _worker(
     modules: Sequence[str],
     concurrency: int,
     listen_dsn: str | None,
-) -> Part:
+) -> Worker:
     from worker.service import Worker  # noqa: PLC0415  the one import of the worker
 
     return Worker(
@@ -244,7 +249,19 @@ def _worker(
         concurrency=concurrency,
         modules=list(modules),
         listen_dsn=listen_dsn,
-    ).run
+    )
+
+
+def _notifying(services: Sequence[Service]) -> list[Part]:
+    """The part that talks to systemd, where this process was started by it."""
+    notifier = Notifier.from_env(os.environ)
+    if notifier is None:
+        return []
+
+    async def run(stopping: asyncio.Event, _: asyncio.Event) -> None:
+        await notifier.run(services, stopping)
+
+    return [run]
 
 
 def _demo(place: Place, settings: Settings) -> Part:
