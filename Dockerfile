@@ -14,7 +14,7 @@ COPY sql sql
 # The version that the linter would like to see is this checkout's own.
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/walclock \
-    && pip --python /opt/walclock/bin/python install --no-cache-dir --no-compile '.[http,metrics,speed]'
+    && pip --python /opt/walclock/bin/python install --no-cache-dir --no-compile '.[http,speed]'
 
 FROM python:3.13-slim-bookworm
 LABEL org.opencontainers.image.title="walclock" \

@@ -31,6 +31,7 @@ class Loop:
         """`floor`: at least every so many seconds a step is made, whatever the last one said and nobody signals."""
         self.name = name
         self.last_success = time.monotonic()
+        self.failures = 0
         self._last_step = self.last_success
         self._step = step
         self.floor = floor
@@ -78,9 +79,11 @@ class Loop:
         except WrongDatabaseError:
             raise
         except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
+            self.failures += 1
             delay = self._backoff.next()
             log.log(severity(error), "%s: %s; next try in %.2f s", self.name, describe(error), delay)
         except Exception:
+            self.failures += 1
             delay = self._backoff.next()
             log.exception("%s failed unexpectedly; next try in %.2f s", self.name, delay)
         else:

@@ -27,6 +27,8 @@ from itertools import groupby
 from scheduler.config import Settings
 from scheduler.link import Link
 from scheduler.loop import STEP
+from scheduler.metrics import catalogue
+from scheduler.metrics.numbers import Tally
 from scheduler.plan import Plan, plan
 from scheduler.store import duty
 from scheduler.store.duty import Connection, DueJobs, Fires
@@ -52,8 +54,9 @@ TOGETHER = 0.05
 
 
 class Planner:
-    def __init__(self, link: Link, settings: Settings, server: Callable[[], int]) -> None:
+    def __init__(self, link: Link, settings: Settings, server: Callable[[], int], tally: Tally | None = None) -> None:
         """`server` tells who we are just now: a server that was declared dead goes on under a new identity."""
+        self._tally = tally or Tally()
         self.runs: Counter[str] = Counter()
         """How many were planned for each app, for whoever weighs them; it is cleared by who reads it."""
         self.waits = True
@@ -69,10 +72,13 @@ class Planner:
     async def run_once(self) -> float:
         """Plans everything within the horizon; the seconds until there is more to plan."""
         async with self._link.within(STEP) as conn:
+            started = time.monotonic()
             if not self._has_recalled:
                 await duty.recall_pulses(conn, below=self._settings.pulse_below)
                 self._has_recalled = True
-            return await self._plan(conn, self._server())
+            delay = await self._plan(conn, self._server())
+        self._tally.observe(catalogue.PLANNING_TIME, time.monotonic() - started)
+        return delay
 
     async def _plan(self, conn: Connection, server: int) -> float:
         deadline = time.monotonic() + BUDGET
@@ -152,6 +158,8 @@ class Planner:
         for start in range(0, len(several), APPS):
             for written in await duty.plan_fires(conn, server, several[start : start + APPS]):
                 self.runs[written.app] += written.planned
+                for outcome, number in written.fires.items():
+                    self._tally.count(catalogue.FIRES, written.app, outcome, number=number)
                 changed += written.moved + written.deferred
                 for job in written.named:
                     log.warning("job %s of app %s is not planned: %s", job, written.app, refused[written.app, job])

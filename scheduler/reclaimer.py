@@ -10,6 +10,8 @@ import time
 from scheduler.config import Settings
 from scheduler.link import Link
 from scheduler.loop import STEP
+from scheduler.metrics.catalogue import POISONED, RECLAIMED
+from scheduler.metrics.numbers import Tally
 from scheduler.store import duty
 
 log = logging.getLogger(__name__)
@@ -25,8 +27,9 @@ EVENTS_REST = 5.0
 
 
 class Reclaimer:
-    def __init__(self, link: Link, settings: Settings) -> None:
+    def __init__(self, link: Link, settings: Settings, tally: Tally | None = None) -> None:
         self._link = link
+        self._tally = tally or Tally()
         self._settings = settings
         self._events_at = 0.0
         self._saw_some = False
@@ -38,6 +41,9 @@ class Reclaimer:
             taken = await duty.reclaim(conn, dead_after=self._settings.dead_after, limit=LEASES)
             has_more = await self._expire(conn)
         for one in taken:
+            self._tally.count(RECLAIMED, one.app, number=one.runs)
+            if one.poisoned:
+                self._tally.count(POISONED, one.app, number=one.poisoned)
             log.warning(
                 "took back lease %d of worker %d, app %s: %d runs, %s",
                 one.lease,

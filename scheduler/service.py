@@ -5,11 +5,12 @@
             ├─ planner     woken by scheduler_job (a definition changed, a run of a job ended, an app has a new owner)
             ├─ reclaimer
             ├─ janitor
+            ├─ gauger      reads ahead what /metrics says of the database; where that is served
             └─ listener
 
 Servers are equal and know nothing of each other: what keeps them apart is in the database. A duty has a connection of
 its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all: the assigner, whose
-statements are short, uses the reclaimer's.
+statements are short, uses the reclaimer's, and janitor and gauger, for whom nobody waits, take turns at one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -29,10 +31,13 @@ from scheduler.assigner import Assigner
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.errors import LeaseLostError, SchedulerError, from_database
+from scheduler.gauger import EVERY, Gauger
 from scheduler.janitor import REST, Janitor
 from scheduler.link import Link
 from scheduler.listen import Listener
 from scheduler.loop import Loop, describe
+from scheduler.metrics.numbers import Sample, Tally
+from scheduler.metrics.process import of_process
 from scheduler.planner import Planner
 from scheduler.reclaimer import Reclaimer
 from scheduler.store import duty
@@ -59,8 +64,11 @@ class Server:
         label: str,
         address: str | None = None,
         listen_dsn: str | None = None,
+        gauges: bool = False,
     ) -> None:
-        """`label` is what people call it, `address` where clients reach it; `listen_dsn` is for the listener alone."""
+        """`label` is what people call it, `address` where clients reach it; `listen_dsn` is for the listener alone.
+        `gauges`: somebody asks for `samples`.
+        """
         self.settings = settings
         self.label = label
         self.address = address
@@ -68,15 +76,24 @@ class Server:
         self.id: int | None = None
         self._dsn = dsn
         self._links = {name: self._link(name) for name in ("heartbeat", "planner", "reclaimer", "janitor")}
-        self._planner = Planner(self._links["planner"], settings, self._identity)
+        self._tally = Tally()
+        self._tidying = asyncio.Lock()
+        self._janitor = Janitor(self._links["janitor"], settings)
+        self._planner = Planner(self._links["planner"], settings, self._identity, self._tally)
+        reclaimer = Reclaimer(self._links["reclaimer"], settings, self._tally)
         assigner = Assigner(self._links["reclaimer"], settings, self._identity, self._planner.runs, self._plan)
         self.loops = {
             "heartbeat": Loop("heartbeat", self._heartbeat, floor=settings.heartbeat),
             "assigner": Loop("assigner", assigner.run_once, floor=settings.poll),
             "planner": Loop("planner", self._planner.run_once, floor=settings.poll),
-            "reclaimer": Loop("reclaimer", Reclaimer(self._links["reclaimer"], settings).run_once, floor=settings.poll),
-            "janitor": Loop("janitor", Janitor(self._links["janitor"], settings).run_once, floor=REST),
+            "reclaimer": Loop("reclaimer", reclaimer.run_once, floor=settings.poll),
+            "janitor": Loop("janitor", self._tidy, floor=REST),
         }
+        self._gauger: Gauger | None = None
+        if gauges:
+            link = self._links["janitor"]
+            self._gauger = Gauger(link, settings, self._identity, self._tally, self._tidying)
+            self.loops["gauger"] = Loop("gauger", self._gauger.run_once, floor=EVERY)
         standing.unite(dsn, listen_dsn or dsn)
         self.listener = Listener(
             listen_dsn or dsn, [CHANNEL], name=f"server {label} listener", heard=self._heard, connected=self._wake
@@ -123,6 +140,13 @@ class Server:
         """What makes no steps any more, in a line. The database's absence is no such thing: see `complaint`."""
         return next((said for loop in self.loops.values() if (said := loop.stuck())), None)
 
+    def samples(self) -> Iterator[Sample]:
+        """What was counted, and read of the database before, for /metrics; on the event loop."""
+        yield from of_process("server", self.clock, self.listener, self.loops)
+        yield from self._tally.samples()
+        if self._gauger is not None:
+            yield from self._gauger.gauges.samples()
+
     async def _start(self) -> None:
         conn = await db.connect(
             self._dsn, name=f"server {self.label}", statement_timeout=self.settings.statement_timeout
@@ -160,6 +184,11 @@ class Server:
         received = time.monotonic()
         self.clock.observe(sent, received, now)
         return self.settings.heartbeat - (received - sent)
+
+    async def _tidy(self) -> float:
+        """Janitor and gauger have transactions on one connection, so neither begins within the other's."""
+        async with self._tidying:
+            return await self._janitor.run_once()
 
     def _heard(self, _channel: str, payload: str) -> None:
         """Without a payload a run of a job has ended. Then the look may find little, so it gets a fifth of the time."""

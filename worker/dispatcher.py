@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 
 from scheduler.clock import DatabaseClock
 from worker.lease import Ending, Held, Lease, Line
+from worker.meter import Meter
 from worker.runner import Runner
 from worker.steps import Rest
 from worker.store import Report
@@ -51,6 +52,7 @@ class Dispatcher:
         begin: Callable[[Lease], None],
         ended: Callable[[Lease, Report], None],
         room: Callable[[], None],
+        meter: Meter | None = None,
     ) -> None:
         """`queues`: slots per queue, where fewer than `concurrency`; `room()` is called when one may have got free."""
         self._concurrency = concurrency
@@ -61,6 +63,7 @@ class Dispatcher:
         self._begin = begin
         self._ended = ended
         self._room = room
+        self._meter = meter
         self._ready: dict[Line, deque[Held]] = {}  # in the order of their turns
         self._waiting: list[tuple[float, int, Held]] = []
         self._order = itertools.count()
@@ -86,6 +89,15 @@ class Dispatcher:
     def waiting(self) -> int:
         """Runs that are held for their instant."""
         return len(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """Runs in hand, started or not."""
+        return len(self._held)
+
+    def executed(self) -> list[Held]:
+        """Runs that are executed now. It goes through all that are held."""
+        return [held for held in self._held.values() if held.task is not None]
 
     def free(self, queue: str) -> int:
         """Slots of a queue that nothing held and due will take."""
@@ -138,7 +150,8 @@ class Dispatcher:
         elif held.lease.begun:  # of a lease that was not begun, begin() leaves it out
             lease = held.lease
             self._drop(held)
-            report = Report(run, "cancelled", None, self._clock.now(), error="cancelled before it started")
+            report = Report(run, "cancelled", None, self._clock.now(), executor=held.row.executor)
+            report.error = "cancelled before it started"
             self._ended(lease, report)
 
     def take_back(self, overdue: float = 0.0) -> list[Held]:
@@ -269,6 +282,8 @@ class Dispatcher:
         if report is not None:
             lease.open.pop(run, None)
             self._ended(lease, report)
+        elif self._meter is not None:
+            self._meter.broken_off(held)
 
     def _pump_soon(self) -> None:
         """Once for all runs that end in this turn of the event loop."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -28,6 +28,7 @@ from worker.dispatcher import PATIENCE, Dispatcher
 from worker.journal import Journal
 from worker.lease import Held, Lease
 from worker.lifeline import Lifeline
+from worker.meter import Lane, Meter
 from worker.reporter import Reporter
 from worker.runner import Runner
 from worker.store import Report
@@ -60,8 +61,10 @@ class Life:
         apps: Sequence[str] | None,
         queues: Mapping[str, int | None] | None,
         concurrency: int,
+        meter: Meter | None = None,
     ) -> None:
         """`since`: the `boottime` at which its registration, under this number, was sent."""
+        self._meter = meter
         self.number = number
         self._settings = settings
         self._claims = claims
@@ -71,7 +74,7 @@ class Life:
         self._begins: set[asyncio.Task[None]] = set()
         self._journal = Journal(clock)
         self._runner = Runner(executors, clock, self._journal)
-        self._reporter = Reporter(reports, number, self._journal, self._freed)
+        self._reporter = Reporter(reports, number, self._journal, self._freed, meter)
         self.lifeline = Lifeline(dsn, settings, clock, number, since=since, asked=self._asked, lost=self._lose)
         self.dispatcher = Dispatcher(
             concurrency=concurrency,
@@ -82,6 +85,7 @@ class Life:
             begin=self._begin_soon,
             ended=self._reporter.add,
             room=self._room,
+            meter=meter,
         )
         self.claimer = Claimer(
             claims,
@@ -111,6 +115,7 @@ class Life:
             is_alive=lambda: self.lifeline.is_alive,
             lost=self._lose,
             wake=self._tick_soon,
+            meter=meter,
         )
         self.ticking = Loop(
             f"timers {label}",
@@ -127,6 +132,21 @@ class Life:
     def is_forsaken(self) -> bool:
         """Something runs that did not let itself be stopped."""
         return any(dispatcher.forsaken for dispatcher in self._dispatchers)
+
+    @property
+    def loops(self) -> dict[str, Loop]:
+        tidying = {"leftovers": self._tidying} if self._tidies else {}
+        return {"claims": self.claiming, "timers": self.ticking, **tidying}
+
+    def executed(self) -> Iterator[Lane]:
+        """The lane of each attempt that is executed now."""
+        for dispatcher in self._dispatchers:
+            for held in dispatcher.executed():
+                yield held.lease.app, held.lease.queue, held.row.executor
+
+    def uncounted(self) -> Iterator[Lane]:
+        """Of those that ended and that the meter has not seen yet."""
+        return self._reporter.uncounted()
 
     async def run(self, stopping: asyncio.Event, forced: asyncio.Event) -> None:
         """Until the worker is to stop and has drained, or this life is over because its leases are."""
@@ -153,6 +173,7 @@ class Life:
             if not self._lost.is_set():
                 await asyncio.wait([reporting], timeout=LAST_WORDS)
             await self._hang_up(claiming, reporting, ticking, *tidying, *self._begins)
+            self._reporter.count_rest()
             await self._leave()
             await self.lifeline.close()
             confirming.cancel()
@@ -234,6 +255,7 @@ class Life:
                 now = self._clock.now()
                 error = "broken off when its worker stopped"
                 report = Report(held.row.id, "lost", held.started_at, now, error=error, max_attempts=1)
+                report.executor = held.row.executor
                 self._reporter.add(held.lease, report)
             else:
                 leases.setdefault(held.lease, []).append(held.row.id)
@@ -267,6 +289,8 @@ class Life:
 
     def _lose(self) -> None:
         """Nobody may find it running when others take over, so what runs is told before anything is awaited."""
+        if self._meter is not None and not self._lost.is_set():
+            self._meter.lost(sum(dispatcher.held for dispatcher in self._dispatchers))
         self._lost.set()
         self._stop_at_once()
 

@@ -74,6 +74,7 @@ class Lifeline:
         self._limit = settings.dead_after - settings.heartbeat
         self._last = since
         self._is_lost = False
+        self.failures = 0
         self._wanted = asyncio.Event()
         self._thread_loop: asyncio.AbstractEventLoop | None = None  # of the thread
         self._stopped = threading.Event()
@@ -157,6 +158,7 @@ class Lifeline:
                 if isinstance(error, WrongDatabaseError):  # what this worker holds, that one knows nothing of
                     self._let_go()
                     return
+                self.failures += 1
                 log.log(severity(error), "heartbeat: %s", describe(error))
                 await self._link.close()
                 await asyncio.sleep(backoff.next())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 
@@ -20,6 +20,7 @@ from scheduler.loop import describe, severity
 from worker import store
 from worker.journal import Journal
 from worker.lease import Lease
+from worker.meter import Lane, Meter
 from worker.store import Report
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,15 @@ Batch = list[tuple[Lease, list[Report]]]
 
 
 class Reporter:
-    def __init__(self, link: Link, worker: int, journal: Journal, freed: Callable[[Lease], None]) -> None:
-        """`freed`: of a lease with limits some runs have ended, and the database knows."""
+    def __init__(
+        self, link: Link, worker: int, journal: Journal, freed: Callable[[Lease], None], meter: Meter | None = None
+    ) -> None:
+        """`freed`: of a lease with limits some runs have ended, and the database knows. `meter` None: nobody counts."""
         self._link = link
         self._freed = freed
         self._worker = worker
         self._journal = journal
+        self._meter = meter
         self._dirty: dict[int, Lease] = {}
         self._sending: Batch = []
         self._signal = asyncio.Event()
@@ -70,6 +74,18 @@ class Reporter:
                     await self._signal.wait()
             self._signal.clear()
             await self._send_all()
+
+    def uncounted(self) -> Iterator[Lane]:
+        """The lanes of attempts that started and ended here, and were not counted yet."""
+        for lease in self._dirty.values():
+            for report in lease.reports:
+                if report.run_at is not None:
+                    yield lease.app, lease.queue, report.executor
+
+    def count_rest(self) -> None:
+        """Of what nobody will send any more."""
+        for lease in self._dirty.values():
+            self._count(lease)
 
     def close(self) -> None:
         """No more is coming: `run` sends what is left and returns."""
@@ -107,6 +123,7 @@ class Reporter:
             if not lease.open or lease.limited or self._closed or self._is_ripe(lease, now)
         ]
         for lease in ripe:
+            self._count(lease)
             self._sending.append((lease, lease.reports))
             lease.reports = []
             lease.seen = lease.looks = 0
@@ -115,6 +132,10 @@ class Reporter:
             oldest = min(lease.dirty_since for lease in self._dirty.values())
             self._gathering = self._loop.call_at(oldest + GATHER, self._gathered)
         return bool(ripe)
+
+    def _count(self, lease: Lease) -> None:
+        if self._meter is not None:
+            self._meter.ended(lease.app, lease.queue, lease.reports)
 
     def _is_ripe(self, lease: Lease, now: float) -> bool:
         """Whether reports of a lease whose other runs go on have waited long enough.

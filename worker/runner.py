@@ -17,6 +17,7 @@ from worker.store import Report
 
 TIMEOUT = 3600.0  # seconds, where neither the run nor its task says
 LONGEST = 10 * 365 * 86_400.0  # seconds: an interval may be longer than a datetime can hold
+POISON = 3  # attempts lost in a row: `scheduler.finish` ends the run then
 MAX_ATTEMPTS = 3  # the column's default: a run that has it takes the task's own number, if it has one
 
 
@@ -113,7 +114,8 @@ class Runner:
         return held.row.lost > 1 or (held.row.lost == 1 and held.row.attempt >= self.max_attempts(held))
 
     def _report(self, held: Held, outcome: Outcome) -> Report:
-        report = Report(held.row.id, "succeeded", held.started_at, self._clock.now())
+        row = held.row
+        report = Report(row.id, "succeeded", held.started_at, self._clock.now(), row.run_at, row.executor)
         if isinstance(outcome, Succeeded):
             if outcome.result is None:
                 return report
@@ -137,6 +139,7 @@ class Runner:
             case Crashed():
                 report.outcome = "lost"
                 report.error = outcome.error
+                report.is_poison = row.lost >= POISON - 1
             case _:
                 assert_never(outcome)
         return report

@@ -14,7 +14,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 import psycopg
@@ -27,10 +28,13 @@ from scheduler.errors import SchedulerError, WrongDatabaseError
 from scheduler.link import Link
 from scheduler.listen import Listener
 from scheduler.loop import describe, severity
+from scheduler.metrics.numbers import Sample
+from scheduler.metrics.process import of_loop, of_process
 from worker import executors as plugins
 from worker import registry, store
 from worker.life import Life
 from worker.lifeline import EXIT_STALLED, boottime
+from worker.meter import Meter
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +54,11 @@ class Worker:
         concurrency: int = 20,
         modules: Sequence[str] = (),
         listen_dsn: str | None = None,
+        counts: bool = False,
     ) -> None:
         """`apps` and `queues` None: all there are. A queue's value is its slots, None for as many as `concurrency`.
 
-        `listen_dsn`: for the listener alone, where `dsn` leads through a pooler.
+        `listen_dsn`: for the listener alone, where `dsn` leads through a pooler. `counts`: somebody asks for `samples`.
         """
         self.dsn = dsn
         self.listen_dsn = listen_dsn or dsn
@@ -67,6 +72,20 @@ class Worker:
         self.clock = DatabaseClock()
         self._backoff = Backoff()
         self._life: Life | None = None
+        self._listener: Listener | None = None
+        self._meter = Meter() if counts else None
+
+    def samples(self) -> Iterator[Sample]:
+        """What was counted, for /metrics; on the event loop."""
+        life, meter = self._life, self._meter
+        yield from of_process("worker", self.clock, self._listener, {} if life is None else life.loops)
+        if life is not None:
+            beat_at = time.monotonic() - life.lifeline.last_heartbeat_age
+            yield from of_loop("lifeline", self.clock, beat_at, life.lifeline.failures)
+        if meter is not None:
+            executed = [] if life is None else list(life.executed())
+            yield from meter.samples(executed, [] if life is None else life.uncounted())
+            yield from meter.slots(self.concurrency, 0 if life is None else life.dispatcher.running)
 
     async def run(self, stopping: asyncio.Event, forced: asyncio.Event) -> None:
         """Work until `stopping` is set, then drain; `forced` ends the draining. ConfigError for what cannot be run."""
@@ -74,7 +93,7 @@ class Worker:
         threads = self.concurrency + TIMED_THREADS
         executors = plugins.load(self.executor_names, modules=self.modules, threads=threads)
         standing.unite(self.dsn, self.listen_dsn)
-        listener = Listener(
+        listener = self._listener = Listener(
             self.listen_dsn,
             ["scheduler_run", "scheduler_cancel", "scheduler_pulse"],
             name=f"worker listener {self.label}",
@@ -105,6 +124,7 @@ class Worker:
                             apps=self.apps,
                             queues=self.queues,
                             concurrency=self.concurrency,
+                            meter=self._meter,
                         )
                         await self._life.run(stopping, forced)
         finally:

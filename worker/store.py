@@ -73,16 +73,21 @@ class Due(NamedTuple):
 
 
 class Report(Struct, gc=False):
-    """How one attempt ended, in the words of `scheduler.finish`."""
+    """How one attempt ended, in the words of `scheduler.finish`; and for who counts, when it was due (None: it never
+    started here, or was counted as started before) and by what it was executed.
+    """
 
     run_id: int
     outcome: str
     started_at: float | None
     finished_at: float
+    run_at: float | None = None
+    executor: str = ""
     result: bytes | None = None
     error: str | None = None
     retry_after: float | None = None
     max_attempts: int | None = None
+    is_poison: bool = False  # it killed what ran it too often
 
 
 class Line(Struct, gc=False):

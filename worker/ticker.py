@@ -30,6 +30,7 @@ from worker.dispatcher import Dispatcher
 from worker.executors import Executor
 from worker.journal import Journal
 from worker.lease import Held, Lease
+from worker.meter import Meter
 from worker.pulse import Pulse
 from worker.runner import Runner
 from worker.store import Report, Row, TakenPulse
@@ -57,6 +58,7 @@ class Ticker:
         is_alive: Callable[[], bool],
         lost: Callable[[], None],
         wake: Callable[[], None],
+        meter: Meter | None = None,
     ) -> None:
         """`wake()`: make a step soon, there is something to report or to let go."""
         self._link = link
@@ -69,6 +71,7 @@ class Ticker:
         self._is_alive = is_alive
         self._lost = lost
         self._wake = wake
+        self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._journal = _SpanJournal(clock)
         self._pulses: dict[int, Pulse] = {}
@@ -86,6 +89,7 @@ class Ticker:
             begin=lambda _: None,  # each lease here is begun from the start
             ended=self._ended,
             room=lambda: None,
+            meter=meter,
         )
 
     @property
@@ -169,6 +173,8 @@ class Ticker:
             spans = [pulse.sent for pulse in pulses if pulse.sent is not None]
             answers = await store.report_pulses(conn, app, self._worker, spans)
             for pulse in pulses:
+                if self._meter is not None and pulse.lease in answers and pulse.sent is not None:
+                    self._meter.fired(app, pulse.sent)
                 pulse.reported_at = now
                 self._journal.end(pulse.former_id)
                 if pulse.lease in answers:
@@ -212,6 +218,8 @@ class Ticker:
         self.dispatcher.accept(lease)
 
     def _ended(self, lease: Lease, report: Report) -> None:
+        if self._meter is not None and report.started_at is not None:
+            self._meter.ended(lease.app, lease.queue, [report])
         held = self._firing.pop(lease.id, None)
         pulse = self._pulses.get(lease.id)
         if held is None or pulse is None:

@@ -290,7 +290,7 @@ def one_app() -> Json:
 
 
 def one_job() -> Json:
-    success = f"max(scheduler_job_last_success_timestamp_seconds{{{JOB}}})"
+    success = f"max(scheduler_job_last_success_timestamp_seconds{{{JOB}}} > 0)"
     due = f"max(scheduler_job_next_due_timestamp_seconds{{{JOB}}})"
     return dashboard(
         "walclock-job",

@@ -11,6 +11,9 @@ RATE = "[$__rate_interval]"
 # Of a process; of an outcome. The rest takes Grafana's own palette.
 COLOURS = {"succeeded": "green", "failed": "red", "lost": "purple", "cancelled": "yellow"}
 
+# Since an instant that never was, which is told as 0: more than 30 years.
+NEVER = {"type": "range", "options": {"from": 1e9, "to": None, "result": {"text": "never", "color": "red"}}}
+
 Query = tuple[str, str]  # the expression, and the legend of its series
 Json = dict[str, Any]
 
@@ -98,7 +101,10 @@ def heat(title: str, expr: str, unit: str, about: str) -> Json:
 def table(title: str, expr: str, unit: str, about: str, *, names: dict[str, str], link: Json | None = None) -> Json:
     """The labels of `names` as columns, under these names, and the value as the last."""
     overrides = [
-        {"matcher": {"id": "byName", "options": names["Value"]}, "properties": [{"id": "unit", "value": unit}]},
+        {
+            "matcher": {"id": "byName", "options": names["Value"]},
+            "properties": [{"id": "unit", "value": unit}, {"id": "mappings", "value": [NEVER]}],
+        },
     ]
     if link is not None:
         overrides.append(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from scheduler import tokens
 from scheduler.api.data import Data
 from scheduler.api.pace import Pace
 from scheduler.api.problem import Problem
+from scheduler.loopback import asks_loopback
 from scheduler.store import access
 
 Scope = Literal["read", "write", "work", "admin"]
@@ -101,22 +101,8 @@ class Access:
         return caller
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _ensure_loopback(host: str) -> None:
-    """Without tokens the name is all that tells us from others: a page whose own name was made to lead to 127.0.0.1
-    could ask for anything here, and its browser would let it read the answers.
-    """
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    if not is_loopback(name):
+    if not asks_loopback(host):
         raise Problem(421, "without tokens this answers for localhost, 127.0.0.1 and [::1] only, by the header Host")
 
 

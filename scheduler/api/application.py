@@ -12,17 +12,29 @@ from scheduler.api.problem import Problem
 from scheduler.api.routes import OPERATIONS
 from scheduler.api.routing import Routes
 from scheduler.config import Settings
+from scheduler.metrics.exposition import Exposition
 
 
 class Application:
     """Paths are matched as they were sent, percent-encoded, and with a slash at their end or without."""
 
-    def __init__(self, access: Access, data: Data, settings: Settings, complaint: Complaint = lambda: None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        data: Data,
+        settings: Settings,
+        complaint: Complaint = lambda: None,
+        exposition: Exposition | None = None,
+    ) -> None:
+        exposition = exposition or Exposition()
         by_path: dict[str, list[Operation]] = {}
         for operation in OPERATIONS:
             by_path.setdefault(operation.path, []).append(operation)
         self._routes = Routes(
-            {path: Resource(operations, access, data, settings, complaint) for path, operations in by_path.items()}
+            {
+                path: Resource(operations, access, data, settings, complaint=complaint, exposition=exposition)
+                for path, operations in by_path.items()
+            }
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

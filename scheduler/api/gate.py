@@ -17,6 +17,7 @@ from scheduler.api.data import Data
 from scheduler.api.operation import JSON, Ask, Complaint, Operation, Reply
 from scheduler.api.problem import Problem, problem_of
 from scheduler.config import Settings
+from scheduler.metrics.exposition import Exposition
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of a body that is read whole; what is streamed has no limit but that of each line."""
@@ -38,7 +39,14 @@ class Resource:
     """The operations of one path, as an ASGI application."""
 
     def __init__(
-        self, operations: Sequence[Operation], access: Access, data: Data, settings: Settings, complaint: Complaint
+        self,
+        operations: Sequence[Operation],
+        access: Access,
+        data: Data,
+        settings: Settings,
+        *,
+        complaint: Complaint,
+        exposition: Exposition,
     ) -> None:
         self._operations = {operation.method: operation for operation in operations}
         if "GET" in self._operations:
@@ -47,6 +55,7 @@ class Resource:
         self._data = data
         self._settings = settings
         self._complaint = complaint
+        self._exposition = exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -72,7 +81,9 @@ class Resource:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
         refuse_cross_site(request.method, headers)
         caller = await self._admit(operation, headers)
-        ask = Ask(request, headers, caller, self._data, self._settings, _parts(request), self._complaint)
+        ask = Ask(
+            request, headers, caller, self._data, self._settings, _parts(request), self._complaint, self._exposition
+        )
         app = ask.path.get("app", operation.app)
         if app is not None:
             caller.ensure_reaches(app)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from scheduler.api.access import Caller, Scope
 from scheduler.api.data import Data
 from scheduler.config import Settings
+from scheduler.metrics.exposition import Exposition
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -31,6 +32,7 @@ class Ask:
     settings: Settings
     path: dict[str, str]
     complaint: Complaint
+    exposition: Exposition
     body: Any = None
     query: Any = None
 

@@ -18,6 +18,7 @@ from scheduler.api.operation import Complaint
 from scheduler.config import Settings
 from scheduler.errors import ConfigError, SchedulerError
 from scheduler.loop import Loop, describe
+from scheduler.metrics.exposition import Exposition
 from scheduler.store import access
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,11 @@ class Api:
         listen_dsn: str | None = None,
         announce: Callable[[str], None],
         complaint: Complaint,
+        exposition: Exposition | None = None,
     ) -> None:
         """Binds at once. `is_open`: without tokens. `announce` is given the first token, which is made on a database
-        that has none. `complaint` says what keeps the process from its work. ConfigError when it cannot listen there.
+        that has none. `complaint` says what keeps the process from its work, `exposition` what /metrics answers.
+        ConfigError when it cannot listen there.
         """
         self._socket = _listen(host, port)
         self._data = Data(dsn, label=label, statement_timeout=settings.statement_timeout, listen_dsn=listen_dsn)
@@ -57,7 +60,7 @@ class Api:
         self._is_open = is_open
         self._announce = announce
         config = uvicorn.Config(
-            Application(self._access, self._data, settings, complaint),
+            Application(self._access, self._data, settings, complaint, exposition),
             lifespan="off",
             log_config=None,
             access_log=False,

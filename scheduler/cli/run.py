@@ -26,9 +26,11 @@ from scheduler.cli.session import Connection, Place, located, prepare
 from scheduler.config import Settings, redact, resolve_listen_dsn
 from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
+from scheduler.loopback import is_loopback
 from scheduler.systemd import Notifier, Service
 
 if TYPE_CHECKING:
+    from scheduler.metrics.exposition import Exposition
     from scheduler.service import Server
     from worker.service import Worker
 
@@ -71,6 +73,8 @@ def _services(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="DSN",
             help="PostgreSQL itself, for notifications, where --dsn leads through a pooler; else SCHEDULER_LISTEN_DSN.",
         ),
+        click.option("--metrics", "scraped", type=Bind(), help="Serve /metrics for Prometheus there."),
+        click.option("--metrics-no-auth", is_flag=True, help="Ask for no token there, whoever reaches it."),
         click.option("--import", "modules", multiple=True, metavar="MODULE…", help="Modules with tasks."),
         click.option("--executors", metavar="A,B", help="What may be run here, by name; default: see above."),
         click.option(
@@ -101,6 +105,8 @@ def run(
     label: str | None,
     executors: str | None,
     listen_dsn: str | None,
+    scraped: tuple[str, int] | None,
+    metrics_no_auth: bool,
     **options: Any,
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
@@ -111,6 +117,7 @@ def run(
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
     _check_bind(bind, http_no_auth)
+    _check_metrics(scraped, metrics_no_auth)
     records.start()
     settings = Settings.from_env()
     with located() as place:
@@ -118,15 +125,31 @@ def run(
         if demo and "shell" not in names:
             raise click.UsageError("--demo needs the executor shell: name it in --executors")
         listen_dsn = _listening(listen_dsn)
-        server = _server(place, settings, label or socket.gethostname(), advertise, listen_dsn)
+        exposition = None if bind is None and scraped is None else _exposition()
+        label = label or socket.gethostname()
+        server = _server(place, settings, label, advertise, listen_dsn=listen_dsn, exposition=exposition)
         parts: list[Part] = [lambda stopping, _: server.run(stopping)]
         services: list[Service] = [server]
         if not no_worker:
-            worker = _worker(place, settings, label, names, None, listen_dsn=listen_dsn, **options)
+            worker = _worker(
+                place, settings, label, names, None, listen_dsn=listen_dsn, exposition=exposition, **options
+            )
             services.append(worker)
             parts.append(worker.run)
         if bind is not None:
-            parts.append(_api(place, settings, server, bind, listen_dsn, is_open=http_no_auth))
+            parts.append(
+                _api(
+                    place,
+                    settings,
+                    server,
+                    bind,
+                    listen_dsn=listen_dsn,
+                    exposition=exposition,
+                    is_open=http_no_auth,
+                )
+            )
+        if scraped is not None and exposition is not None:
+            parts.append(_endpoint(scraped, exposition, is_open=metrics_no_auth))
         if demo:
             parts.append(_demo(place, settings))
 
@@ -149,6 +172,8 @@ def worker(
     executors: str | None,
     queues: Sequence[tuple[str, int | None]],
     listen_dsn: str | None,
+    scraped: tuple[str, int] | None,
+    metrics_no_auth: bool,
     **options: Any,
 ) -> None:
     """Run a worker only, for the apps it is given.
@@ -158,17 +183,31 @@ def worker(
     """
     if not options["apps"]:
         raise click.UsageError("--app NAME is needed: the apps to work for")
+    _check_metrics(scraped, metrics_no_auth)
     records.start()
     settings = Settings.from_env()
     with located() as place:
         names = _executors(executors, _ELSEWHERE)
         listen_dsn = _listening(listen_dsn)
-        service = _worker(place, settings, label, names, dict(queues) or None, listen_dsn=listen_dsn, **options)
+        exposition = None if scraped is None else _exposition()
+        service = _worker(
+            place,
+            settings,
+            label,
+            names,
+            dict(queues) or None,
+            listen_dsn=listen_dsn,
+            exposition=exposition,
+            **options,
+        )
+        parts: list[Part] = [service.run, *_notifying([service])]
+        if scraped is not None and exposition is not None:
+            parts.append(_endpoint(scraped, exposition, is_open=metrics_no_auth))
 
         async def ready(_: Connection) -> None:
             _greet(place, f"a worker of {', '.join(options['apps'])} for {', '.join(names)}")
 
-        _runner(_all(place, [service.run, *_notifying([service])], ready))
+        _runner(_all(place, parts, ready))
 
 
 def _listening(option: str | None) -> str | None:
@@ -179,10 +218,39 @@ def _listening(option: str | None) -> str | None:
     return dsn
 
 
-def _server(place: Place, settings: Settings, label: str, address: str | None, listen_dsn: str | None) -> Server:
+def _server(
+    place: Place,
+    settings: Settings,
+    label: str,
+    address: str | None,
+    *,
+    listen_dsn: str | None,
+    exposition: Exposition | None,
+) -> Server:
     from scheduler.service import Server  # noqa: PLC0415  20 ms that other commands save
 
-    return Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn)
+    gauges = exposition is not None
+    server = Server(place.dsn, settings, label=label, address=address, listen_dsn=listen_dsn, gauges=gauges)
+    if exposition is not None:
+        exposition.add(server.samples)
+    return server
+
+
+def _check_metrics(scraped: tuple[str, int] | None, is_open: bool) -> None:
+    if is_open and scraped is None:
+        raise click.UsageError("--metrics-no-auth needs --metrics HOST:PORT")
+
+
+def _exposition() -> Exposition:
+    from scheduler.metrics.exposition import Exposition  # noqa: PLC0415  40 ms that other commands save
+
+    return Exposition()
+
+
+def _endpoint(scraped: tuple[str, int], exposition: Exposition, *, is_open: bool) -> Part:
+    from scheduler.metrics.endpoint import Endpoint, token_from_environment  # noqa: PLC0415  as above
+
+    return Endpoint(*scraped, exposition, token=token_from_environment(), is_open=is_open).run
 
 
 def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
@@ -192,8 +260,6 @@ def _check_bind(bind: tuple[str, int] | None, is_open: bool) -> None:
         return
     if find_spec("uvicorn") is None or find_spec("starlette") is None:
         raise MissingExtraError("--http", "http")
-    from scheduler.api.access import is_loopback  # noqa: PLC0415  an extra
-
     if is_open and not is_loopback(bind[0]):
         raise click.UsageError(f"--http-no-auth is for loopback only: {bind[0]} may be reached by others")
 
@@ -203,8 +269,9 @@ def _api(
     settings: Settings,
     server: Server,
     bind: tuple[str, int],
-    listen_dsn: str | None,
     *,
+    listen_dsn: str | None,
+    exposition: Exposition | None,
     is_open: bool,
 ) -> Part:
     from scheduler.api.service import Api  # noqa: PLC0415  an extra, and 150 ms
@@ -222,6 +289,7 @@ def _api(
         listen_dsn=listen_dsn,
         announce=announce,
         complaint=server.complaint,
+        exposition=exposition,
     ).run
 
 
@@ -236,10 +304,11 @@ def _worker(
     modules: Sequence[str],
     concurrency: int,
     listen_dsn: str | None,
+    exposition: Exposition | None,
 ) -> Worker:
     from worker.service import Worker  # noqa: PLC0415  the one import of the worker
 
-    return Worker(
+    worker = Worker(
         place.dsn,
         settings,
         label=label or socket.gethostname(),
@@ -249,7 +318,11 @@ def _worker(
         concurrency=concurrency,
         modules=list(modules),
         listen_dsn=listen_dsn,
+        counts=exposition is not None,
     )
+    if exposition is not None:
+        exposition.add(worker.samples)
+    return worker
 
 
 def _notifying(services: Sequence[Service]) -> list[Part]:

@@ -80,7 +80,7 @@ class Fires:
 @dataclass(frozen=True, slots=True)
 class Written:
     """Of an app: how many jobs were given their next instant, which of those that were asked about, how many were
-    deferred, and how many runs were written.
+    deferred, how many runs were written, and how many instants came into the ledger, by outcome.
     """
 
     app: str
@@ -88,6 +88,14 @@ class Written:
     named: list[str]
     deferred: int
     planned: int
+    skipped: int = 0
+    coalesced: int = 0
+    missed: int = 0
+
+    @property
+    def fires(self) -> dict[str, int]:
+        fires = {name: getattr(self, name) for name in ("planned", "skipped", "coalesced", "missed")}
+        return {name: number for name, number in fires.items() if number}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +131,16 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """A lease that was taken back. `lost`: its runs had started, and an attempt of each is gone."""
+    """A lease that was taken back. `lost`: its runs had started, and an attempt of each is gone. `poisoned`: so many of
+    them have failed, since each attempt killed what ran it.
+    """
 
     app: str
     lease: int
     worker: int
     runs: int
     lost: bool
+    poisoned: int
 
 
 # Intervals end at 317 years, which is forever, and instants at the year 9999; earlier than 1970 is no bound at all.
@@ -194,7 +205,10 @@ async def plan_fires(conn: Connection, server: int, these: Sequence[Fires]) -> l
             select t.app, count(*) filter (where f.outcome = 'moved') as moved,
                 coalesce(array_agg(f.job) filter (where f.outcome = 'moved' and t.named ? f.job), '{}') as named,
                 count(*) filter (where f.outcome = 'deferred') as deferred,
-                count(*) filter (where f.outcome = 'planned') as planned
+                count(*) filter (where f.outcome = 'planned') as planned,
+                count(*) filter (where f.outcome = 'skipped') as skipped,
+                count(*) filter (where f.outcome = 'coalesced') as coalesced,
+                count(*) filter (where f.outcome = 'missed') as missed
             from unnest(%s::text[], %s::bigint[], %s::jsonb[], %s::jsonb[]) as t (app, epoch, plans, named)
             cross join lateral scheduler.plan_fires(t.app, %s, t.epoch, t.plans) f
             group by t.app
@@ -226,7 +240,7 @@ async def reclaim(conn: Connection, *, dead_after: float, limit: int) -> list[Re
     async with conn.cursor(row_factory=class_row(Reclaimed)) as cursor:
         await cursor.execute(
             """
-            select r.app, r.lease, r.worker, r.runs, r.lost
+            select r.app, r.lease, r.worker, r.runs, r.lost, r.poisoned
             from scheduler.reclaim(make_interval(secs => %s), %s) r
             """,
             [dead_after, limit],
