@@ -16,7 +16,8 @@ from tests.support.fleet import ROOT
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 PAGE = ROOT / "docs" / "monitoring.md"
 SERVER = 'job="walclock-server",instance="a:8080"'
-WELL, ILL = 60, 60  # minutes of each, and then well again until the end
+WELL, ILL, DAY = 60, 60, 24 * 60  # minutes
+Moments = tuple[tuple[int, bool], ...]  # minutes, and whether the alert fires then
 GiB = 1024**3
 
 
@@ -116,16 +117,27 @@ def test_every_alert_has_a_case_and_no_other() -> None:
     assert set(CASES) == set(alerts())
 
 
-@pytest.fixture(scope="module")
-def bare_rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rules without their texts: promtool compares those word by word."""
-    rules = yaml.safe_load(RULES.read_text())
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            del rule["annotations"]
-    path: Path = tmp_path_factory.mktemp("rules") / "rules.yml"
-    path.write_text(yaml.safe_dump(rules))
-    return path
+def write(folder: Path, name: str, interval: str, series: dict[str, str], moments: Moments) -> Path:
+    """A file for promtool: this alert, alone and without its texts, which it would compare word by word; these series;
+    and the alerts that are expected at these minutes.
+    """
+    rule = {key: value for key, value in alerts()[name].items() if key != "annotations"}
+    rules = folder / f"{name}.rules.yml"
+    rules.write_text(yaml.safe_dump({"groups": [{"name": "one", "rules": [rule]}]}))
+    fires = {"exp_labels": {**CASES[name].labels, "severity": rule["labels"]["severity"]}}
+    expected = [
+        {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": [fires] if does else []}
+        for minute, does in moments
+    ]
+    test = {
+        "name": name,
+        "interval": interval,
+        "input_series": [{"series": one, "values": said} for one, said in series.items()],
+        "alert_rule_test": expected,
+    }
+    file = folder / f"{name}.test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [rules.name], "evaluation_interval": interval, "tests": [test]}))
+    return file
 
 
 def promtool(*words: str | Path) -> str:
@@ -138,49 +150,30 @@ def test_the_rules_are_rules() -> None:
     assert "SUCCESS: 21 rules found" in promtool("check", "rules", "--lint-fatal", RULES)
 
 
-def check(rules: Path, file: Path, tests: list[dict[str, Any]], every: str = "1m") -> None:
-    """Promtool names the alerts that do not do what is expected."""
-    file.write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": every, "tests": tests}))
-    promtool("test", "rules", file)
-
-
-@pytest.mark.parametrize("days", [False, True], ids=["within hours", "within days"])
-def test_each_alert_fires_and_resolves(days: bool, bare_rules: Path, tmp_path: Path) -> None:
-    day, step = 24 * 60, 5 if days else 1
-    minutes = (day, day, 2 * day) if days else (WELL, ILL, 3 * 60)
-    tests = []
+def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
+    """All in one call of promtool, which names those that do not."""
+    files = []
     for name, case in CASES.items():
-        if case.days == days:
-            fires = {"exp_labels": {**case.labels, "severity": alerts()[name]["labels"]["severity"]}}
-            moments = (
-                (minutes[0] - step, []),
-                (minutes[0] + ILL - step, [fires]),
-                (sum(minutes) - step, []),
-            )
-            series = [{"series": one, "values": values(parts, minutes, step)} for one, parts in case.series.items()]
-            tests.append(case_of(name, f"{step}m", series, *moments))
-    check(bare_rules, tmp_path / "test.yml", tests, every=f"{step}m")
+        step = 5 if case.days else 1
+        minutes = (DAY, DAY, 2 * DAY) if case.days else (WELL, ILL, 3 * 60)
+        series = {one: values(parts, minutes, step) for one, parts in case.series.items()}
+        moments = ((minutes[0] - step, False), (minutes[0] + ILL - step, True), (sum(minutes) - step, False))
+        files.append(write(tmp_path, name, f"{step}m", series, moments))
+    promtool("test", "rules", *files)
 
 
-def test_the_first_missed_fire_of_a_new_series_is_not_overlooked(bare_rules: Path, tmp_path: Path) -> None:
+def test_the_first_missed_fire_of_a_new_series_is_not_overlooked(tmp_path: Path) -> None:
     """It appears with the value 1, which is no increase."""
-    series = [{"series": 'scheduler_fires_total{app="shop",outcome="missed"}', "values": "_x20 1+0x60"}]
-    fires = {"exp_labels": {"app": "shop", "severity": "critical"}}
-    moments = ((19, []), (25, [fires]), (40, []))
-    check(bare_rules, tmp_path / "test.yml", [case_of("WalclockFiresMissed", "1m", series, *moments)])
+    series = {'scheduler_fires_total{app="shop",outcome="missed"}': "_x20 1+0x60"}
+    moments = ((19, False), (25, True), (40, False))
+    promtool("test", "rules", write(tmp_path, "WalclockFiresMissed", "1m", series, moments))
 
 
-def test_one_failure_of_two_attempts_is_no_rate(bare_rules: Path, tmp_path: Path) -> None:
-    ended = 'scheduler_runs_finished_total{app="a",outcome='
-    series = [{"series": f'{ended}"{outcome}"}}', "values": "0+0x30 1+0x60"} for outcome in ("failed", "succeeded")]
-    moments = [(minute, []) for minute in range(30, 60, 3)]
-    check(bare_rules, tmp_path / "test.yml", [case_of("WalclockFailureRate", "1m", series, *moments)])
-
-
-def case_of(name: str, interval: str, series: list[dict[str, str]], *moments: tuple[int, list[Any]]) -> dict[str, Any]:
-    """For promtool: the alerts of this name at these minutes."""
-    expected = [{"eval_time": f"{minute}m", "alertname": name, "exp_alerts": alerts} for minute, alerts in moments]
-    return {"name": name, "interval": interval, "input_series": series, "alert_rule_test": expected}
+def test_one_failure_of_two_attempts_is_no_rate(tmp_path: Path) -> None:
+    ended = 'scheduler_runs_finished_total{app="shop",outcome='
+    series = {f'{ended}"{outcome}"}}': "0+0x30 1+0x60" for outcome in ("failed", "succeeded")}
+    moments = tuple((minute, False) for minute in range(30, 60, 3))
+    promtool("test", "rules", write(tmp_path, "WalclockFailureRate", "1m", series, moments))
 
 
 @pytest.mark.parametrize("name", sorted(alerts()))
