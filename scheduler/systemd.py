@@ -34,7 +34,7 @@ class Notifier:
         """`address` is a path, or a name in Linux' abstract space behind an `@`; `watchdog` is in seconds."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._watchdog = watchdog
-        self._said = ""
+        self._is_stuck = False
 
     @classmethod
     def from_env(cls, env: MutableMapping[str, str]) -> Self | None:
@@ -72,8 +72,8 @@ class Notifier:
 
     def _say_alive(self, services: Sequence[Service]) -> None:
         stuck = next((said for service in services if (said := service.stuck())), "")
-        if stuck != self._said:
-            self._said = stuck
+        if bool(stuck) != self._is_stuck:  # and not each time: how long it has been grows
+            self._is_stuck = bool(stuck)
             if stuck:
                 log.error("%s: the watchdog is not fed any more", stuck)
             self.tell(f"STATUS={stuck or 'at work'}")

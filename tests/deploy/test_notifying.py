@@ -156,16 +156,19 @@ async def test_a_loop_whose_step_never_ends_is_found_and_the_watchdog_is_not_fed
     stopping = asyncio.Event()
     driven = asyncio.create_task(duty.run())
     telling = asyncio.create_task(Notifier(manager.address, watchdog=0.1).run([Service()], stopping))
-    await until(lambda: any(line.startswith("STATUS=planner has made no step") for line in manager.listen()))
-    before = len(manager.heard)
-    await asyncio.sleep(0.3)
-    assert "WATCHDOG=1" in manager.heard[:before]
-    assert manager.listen()[before:] == []
-    goes_on.set()
-    await until(lambda: "WATCHDOG=1" in manager.listen()[before:])
-    assert "STATUS=at work" in manager.heard[before:]
-    stopping.set()
-    duty.stop()
+    try:
+        await until(lambda: any(line.startswith("STATUS=planner has made no step") for line in manager.listen()))
+        before = len(manager.heard)
+        await asyncio.sleep(0.3)
+        assert "WATCHDOG=1" in manager.heard[:before]
+        assert manager.listen()[before:] == []
+        goes_on.set()
+        await until(lambda: "WATCHDOG=1" in manager.listen()[before:])
+        assert "STATUS=at work" in manager.heard[before:]
+    finally:  # nothing else ends the step
+        goes_on.set()
+        duty.stop()
+        stopping.set()
     await asyncio.gather(driven, telling)
     assert manager.listen()[-2] == "STOPPING=1"
 
