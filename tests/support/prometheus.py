@@ -61,9 +61,9 @@ def configuration(targets: Mapping[str, Sequence[str]], rules: Path) -> dict[str
     made["global"] = {"scrape_interval": _EVERY, "evaluation_interval": _EVERY}
     made["rule_files"] = [str(rules)]
     for job in made["scrape_configs"]:
-        kept = {key: value for key, value in job.items() if not key.endswith("_sd_configs") and key != "authorization"}
-        job.clear()
-        job.update(kept, static_configs=[{"targets": list(targets[job["job_name"]])}])
+        for key in [key for key in job if key.endswith("_sd_configs") or key == "authorization"]:
+            del job[key]
+        job["static_configs"] = [{"targets": list(targets[job["job_name"]])}]
     return made
 
 
