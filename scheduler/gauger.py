@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from scheduler.config import Settings
 from scheduler.link import Link
@@ -51,7 +52,15 @@ OVERDUE = 3
 """Instants that may pass without a success."""
 
 Place = tuple[str, str]
-Part = Callable[[Connection], Awaitable[float]]
+
+
+@dataclass(slots=True)
+class _Part:
+    """`step` makes one and says when the next one may be; `at` is when that is, by the monotonic clock."""
+
+    step: Callable[[Connection], Awaitable[float]]
+    rests: float = RESTS
+    at: float = 0.0
 
 
 class Gauges:
@@ -78,29 +87,25 @@ class Gauger:
         self.gauges = Gauges()
         self._link = link
         self._turn = turn
-        self._parts: dict[Part, float] = {}  # and when each goes on, by the monotonic clock
-        queues = _Queues(server, self.gauges)
-        jobs = _Jobs(server, self.gauges, tally)
         self._server = server
         self._settings = settings
-        for part in (self._processes, self._database, queues.step, queues.backlog, jobs.step):
-            self._parts[part] = 0.0
+        queues = _Queues(server, self.gauges)
+        self._parts = [_Part(step) for step in (self._processes, self._database, queues.step, queues.backlog)]
+        self._parts.append(_Part(_Jobs(server, self.gauges, tally).step, JOBS_REST))
 
     async def run_once(self) -> float:
         """One bounded statement or two, of the part whose turn it is; the seconds until the next one's."""
         now = time.monotonic()
-        part = min(self._parts, key=lambda one: self._parts[one])
-        if self._parts[part] > now:
-            return self._parts[part] - now
-        self._parts[part] = now + EVERY  # also if it fails, so that the others have their turns
+        part = min(self._parts, key=lambda one: one.at)
+        if part.at > now:
+            return part.at - now
+        part.at = now + EVERY  # also if it fails, so that the others have their turns
         async with self._turn, self._link.within(STEP) as conn:
             started = time.monotonic()
-            rest = await part(conn)
-            took = time.monotonic() - started
-        jobs = getattr(part, "__self__", None)
-        self._parts[part] = started + rest
-        pause = took * (JOBS_REST if isinstance(jobs, _Jobs) else RESTS)
-        return max(pause, min(self._parts.values()) - time.monotonic(), 0.0)
+            pause = await part.step(conn)
+            ended = time.monotonic()
+        part.at = ended + max(pause, part.rests * (ended - started))
+        return max(RESTS * (ended - started), min(one.at for one in self._parts) - ended)
 
     async def _processes(self, conn: Connection) -> float:
         found = await gauge.gauge_processes(conn, self._server(), dead_after=self._settings.dead_after)
@@ -138,9 +143,9 @@ class _Queues:
         self._found: dict[Place, tuple[int, float]] = {}
         self._deep: dict[tuple[Place, bool], int] = {}  # a queue, and whether its keyed runs: what is known of it
         self._seen: set[tuple[Place, bool]] = set()  # of those, in this round
-        self._counting: tuple[Place, bool] | None = None
-        self._slice: gauge.Slice | None = None
-        self._runs = 0  # of what is counted now
+        self._to_count: list[tuple[Place, bool]] = []  # the last one now
+        self._slice: gauge.Slice | None = None  # what was counted of it last …
+        self._runs = 0  # … and so far
 
     async def step(self, conn: Connection) -> float:
         """A page."""
@@ -160,23 +165,23 @@ class _Queues:
 
     async def backlog(self, conn: Connection) -> float:
         """A slice of a deep queue."""
-        if self._counting is None:
-            if not self._deep:
-                return EVERY
-            self._counting = next(iter(self._deep))  # in turns: what was counted goes to the end
-            self._slice, self._runs = None, 0
-        (app, queue), keyed = self._counting
+        if not self._to_count:
+            self._to_count = list(self._deep)
+        if not self._to_count:
+            return EVERY
+        counted = self._to_count[-1]
+        (app, queue), keyed = counted
         part = await gauge.gauge_backlog(conn, app, queue, keyed=keyed, limit=SLICE, after=self._slice)
         self._runs += part.runs
-        if part.id is None:
-            if self._deep.pop(self._counting, None) is not None:
-                self._deep[self._counting] = self._runs
-            self._counting = None
+        is_through = part.id is None
+        if counted in self._deep:  # else it is not deep any more
+            self._deep[counted] = self._runs if is_through else max(self._runs, self._deep[counted])
+        if is_through:
+            self._to_count.pop()
+            self._slice, self._runs = None, 0
         else:
             self._slice = part
-            if self._counting in self._deep:  # it is at least so many
-                self._deep[self._counting] = max(self._runs, self._deep[self._counting])
-        return 0.0 if len(self._deep) > 1 or self._counting is not None else EVERY
+        return 0.0 if self._to_count else EVERY
 
     def _known(self, place: Place, counted: int, *, is_keyed: bool) -> int:
         if counted <= COUNTED:
@@ -186,8 +191,8 @@ class _Queues:
         return self._deep.setdefault(key, counted)
 
     def _show(self) -> None:
-        pending: Counter[Place] = Counter()
-        oldest: defaultdict[Place, float] = defaultdict(float)
+        pending: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        oldest: defaultdict[tuple[str, ...], float] = defaultdict(float)
         gone = self._shown.keys - self._found.keys()
         for place, (runs, due) in sorted(self._found.items(), key=lambda one: (-one[1][0], one[0])):
             name = place if self._shown.has(place) else (OTHER, OTHER)
@@ -279,5 +284,7 @@ class _Jobs:
         longest = sorted(self._known.items(), key=lambda one: (-one[1].instants, one[1].succeeded or 0.0, one[0]))
         fired = [(place, known) for place, known in longest if known.succeeded or known.instants][:LONGEST]
         self._gauges.show(catalogue.JOB_SUCCESS, {place: known.succeeded or 0.0 for place, known in fired})
-        due = {place: known.next_due for place, known in fired if known.next_due is not None}
+        due: dict[tuple[str, ...], float] = {
+            place: known.next_due for place, known in fired if known.next_due is not None
+        }
         self._gauges.show(catalogue.JOB_NEXT, due)

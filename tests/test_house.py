@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.config import Settings
+from scheduler.metrics.catalogue import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("sql/*.md")])
@@ -41,6 +42,18 @@ def test_every_variable_that_the_code_reads_is_documented_and_no_other() -> None
     read = {name for path in CODE for name in _VARIABLE.findall(path.read_text())} - _TOLD
     documented = set(_VARIABLE.findall(page)) - _TOLD
     assert {name.rstrip("_") for name in read} == {name.rstrip("_") for name in documented}
+
+
+def test_every_metric_is_documented_with_its_kind_and_labels_and_no_other() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(scheduler_\w+)` \| (\w+) \| ([\w, ]*)\|", page, re.MULTILINE)
+    documented = [(name, kind, tuple(filter(None, labels.strip().split(", ")))) for name, kind, labels in rows]
+    assert sorted(documented) == sorted((one.name, one.kind, one.labels) for one in FAMILIES.values())
+
+
+def test_no_module_but_the_catalogue_writes_the_name_of_a_metric() -> None:
+    named = {path.name for path in CODE if any(f'"{name}"' in path.read_text() for name in FAMILIES)}
+    assert named == {"catalogue.py"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

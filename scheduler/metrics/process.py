@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 
-import scheduler
 from scheduler.clock import DatabaseClock
 from scheduler.listen import Listener
 from scheduler.loop import Loop
 from scheduler.metrics.catalogue import CLOCK_OFFSET, INFO, LISTENER, LOOP_FAILURES, LOOP_SUCCESS
 from scheduler.metrics.numbers import Sample
 
+_VERSION = version("walclock")
+
 
 def of_process(
     role: str, clock: DatabaseClock, listener: Listener | None, loops: Mapping[str, Loop]
 ) -> Iterator[Sample]:
-    yield Sample(INFO, (scheduler.__version__, role), 1)
+    yield Sample(INFO, (_VERSION, role), 1)
     yield Sample(CLOCK_OFFSET, (), clock.wall_offset)
     if listener is not None:
         yield Sample(LISTENER, (), 1.0 if listener.is_connected else 0.0)

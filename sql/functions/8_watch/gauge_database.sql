@@ -6,16 +6,17 @@ language plpgsql stable
 as $$
 begin
     -- What PostgreSQL says of itself: for how many seconds the oldest transaction has held a snapshot or an id (of those
-    -- that the caller may look at; a prepared one counts), the size of this database, the position in the write-ahead log
+    -- in this database that the caller may look at; a prepared one counts), the size of this database, the position in the write-ahead log
     -- and the connections of the whole server, how full the queue of notifications is, and the dead rows of our tables,
     -- daily partitions added up. By the real time, and not scheduler.clock(): these instants are PostgreSQL's own.
     select coalesce(max(extract(epoch from clock_timestamp() - t.started_at)), 0) into snapshot_age
     from (
         select a.xact_start as started_at from pg_stat_activity a
-        where a.pid <> pg_backend_pid() and (a.backend_xmin is not null or a.backend_xid is not null)
+        where a.datname = current_database() and a.pid <> pg_backend_pid()
+            and (a.backend_xmin is not null or a.backend_xid is not null)
             and a.backend_type <> 'autovacuum worker'
         union all
-        select p.prepared from pg_prepared_xacts p
+        select p.prepared from pg_prepared_xacts p where p.database = current_database()
     ) t;
     size := pg_database_size(current_database());
     wal := case when not pg_is_in_recovery() then pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') end;
