@@ -272,7 +272,7 @@ def one_app() -> Json:
                         "sort_desc(time() - max by (app, job)"
                         f" (scheduler_job_last_success_timestamp_seconds{{{APP}}}))",
                         "s",
-                        "Those that are farthest behind their period; at most 200 of all apps.",
+                        "Those that are farthest behind their period; at most 100 of each server.",
                         names={"app": "app", "job": "job", "Value": "since its last success"},
                         link=to_job,
                     ),
@@ -312,7 +312,7 @@ def one_job() -> Json:
                         "Time since its last success",
                         [(f"time() - {success}", "since its last success")],
                         "s",
-                        "A saw whose teeth are as high as its period. A job is here while it is one of the 200 farthest"
+                        "A saw whose teeth are as high as its period. A job is here while it is one of the 100 farthest"
                         " behind: one that runs well in a large installation may have gaps.",
                     ),
                     graph(

@@ -15,7 +15,7 @@ from tests.support.fleet import ROOT
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 PAGE = ROOT / "docs" / "monitoring.md"
-SERVER = 'job="walclock-server",instance="a:8080"'
+SERVER = 'job="walclock-servers",instance="a:8080"'
 WELL, ILL, DAY = 60, 60, 24 * 60  # minutes
 Moments = tuple[tuple[int, bool], ...]  # minutes, and whether the alert fires then
 GiB = 1024**3
@@ -50,7 +50,7 @@ def counter(series: str, well: float, ill: float, **labels: str) -> Case:
 
 CASES = {
     "WalclockNoServer": Case({'scheduler_info{role="server"}': ("1", "_", "1")}, {"role": "server"}),
-    "WalclockTargetDown": gauge(f"up{{{SERVER}}}", 1, 0, job="walclock-server", instance="a:8080"),
+    "WalclockTargetDown": gauge(f"up{{{SERVER}}}", 1, 0, job="walclock-servers", instance="a:8080"),
     "WalclockNoWorker": gauge("scheduler_workers_alive", 2, 0),
     "WalclockAppsUnowned": gauge("scheduler_apps_unowned", 0, 3),
     "WalclockLoopStuck": Case(

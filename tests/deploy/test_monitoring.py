@@ -56,7 +56,7 @@ class Cluster:
         return self._start("shop", "10")
 
     def targets(self) -> dict[str, list[str]]:
-        return {"walclock-server": [self.server_at], "walclock-worker": [self.worker_at]}
+        return {"walclock-servers": [self.server_at], "walclock-workers": [self.worker_at]}
 
     def end(self) -> None:
         for process in self._started:
