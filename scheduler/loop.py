@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 STEP = 20.0  # seconds: a duty's connection ends when its step takes longer, as it would into a black hole
 STEP_TIMEOUT = 30.0  # a step that takes even longer, whatever it waits for, is broken off
+SLACK = 15.0  # seconds that a machine with too much to do may be late with a step before the loop passes for stuck
 
 
 class Loop:
@@ -31,6 +32,7 @@ class Loop:
         self.name = name
         self.last_success = time.monotonic()
         self.failures = 0
+        self._last_step = self.last_success
         self._step = step
         self.floor = floor
         self._timeout = timeout
@@ -47,11 +49,22 @@ class Loop:
         self._stopping = True
         self._woken.set()
 
+    def stuck(self) -> str | None:
+        """That this loop makes no steps any more, in a line. One whose steps fail is not stuck: it waits for something,
+        most often the database, and a new process would wait for the same.
+        """
+        silent = time.monotonic() - self._last_step
+        if self._stopping or silent < self.floor + self._timeout + SLACK:
+            return None
+        return f"{self.name} has made no step for {silent:.0f} s"
+
     async def run(self) -> None:
         """Until stopped, or cancelled. WrongDatabaseError ends it, as it ends the process."""
+        self._last_step = time.monotonic()
         while not self._stopping:
             self._woken.clear()  # before the step: what is signalled during it is a reason for another
             delay = await self._attempt()
+            self._last_step = time.monotonic()
             if self._stopping:
                 return
             if delay > 0:

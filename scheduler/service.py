@@ -131,6 +131,15 @@ class Server:
             return f"notifications are not heard for {now - lost:.0f} s"
         return None
 
+    @property
+    def is_ready(self) -> bool:
+        """It is registered: others know of it, and its duties have begun."""
+        return self.id is not None
+
+    def stuck(self) -> str | None:
+        """What makes no steps any more, in a line. The database's absence is no such thing: see `complaint`."""
+        return next((said for loop in self.loops.values() if (said := loop.stuck())), None)
+
     def samples(self) -> Iterator[Sample]:
         """What was counted, and read of the database before, for /metrics; on the event loop."""
         yield from of_process("server", self.clock, self.listener, self.loops)

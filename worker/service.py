@@ -136,6 +136,17 @@ class Worker:
             log.critical("a run does not let itself be stopped: ending this process with it")
             os._exit(EXIT_STALLED)
 
+    @property
+    def is_ready(self) -> bool:
+        """It was registered, and may be given work."""
+        return self._life is not None
+
+    def stuck(self) -> str | None:
+        """What makes no steps any more, in a line. The database's absence is no such thing."""
+        if self._life is None:
+            return None
+        return self._life.claiming.stuck() or self._life.ticking.stuck()
+
     def _link(self, what: str) -> Link:
         return Link(self.dsn, name=f"{what} {self.label}", statement_timeout=self.settings.statement_timeout)
 

@@ -27,10 +27,12 @@ from scheduler.config import Settings, redact, resolve_listen_dsn
 from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
 from scheduler.loopback import is_loopback
+from scheduler.systemd import Notifier, Service
 
 if TYPE_CHECKING:
     from scheduler.metrics.exposition import Exposition
     from scheduler.service import Server
+    from worker.service import Worker
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +129,13 @@ def run(
         label = label or socket.gethostname()
         server = _server(place, settings, label, advertise, listen_dsn=listen_dsn, exposition=exposition)
         parts: list[Part] = [lambda stopping, _: server.run(stopping)]
+        services: list[Service] = [server]
         if not no_worker:
-            parts.append(
-                _worker(place, settings, label, names, None, listen_dsn=listen_dsn, exposition=exposition, **options)
+            worker = _worker(
+                place, settings, label, names, None, listen_dsn=listen_dsn, exposition=exposition, **options
             )
+            services.append(worker)
+            parts.append(worker.run)
         if bind is not None:
             parts.append(
                 _api(
@@ -155,7 +160,7 @@ def run(
             else:
                 _greet(place, "a server" if no_worker else f"a server and a worker for {', '.join(names)}")
 
-        _runner(_all(place, parts, ready, upgrade=True))
+        _runner(_all(place, [*parts, *_notifying(services)], ready, upgrade=True))
 
 
 @click.command(cls=Variadic)
@@ -185,18 +190,17 @@ def worker(
         names = _executors(executors, _ELSEWHERE)
         listen_dsn = _listening(listen_dsn)
         exposition = None if scraped is None else _exposition()
-        parts = [
-            _worker(
-                place,
-                settings,
-                label,
-                names,
-                dict(queues) or None,
-                listen_dsn=listen_dsn,
-                exposition=exposition,
-                **options,
-            )
-        ]
+        service = _worker(
+            place,
+            settings,
+            label,
+            names,
+            dict(queues) or None,
+            listen_dsn=listen_dsn,
+            exposition=exposition,
+            **options,
+        )
+        parts: list[Part] = [service.run, *_notifying([service])]
         if scraped is not None and exposition is not None:
             parts.append(_endpoint(scraped, exposition, is_open=metrics_no_auth))
 
@@ -301,7 +305,7 @@ def _worker(
     concurrency: int,
     listen_dsn: str | None,
     exposition: Exposition | None,
-) -> Part:
+) -> Worker:
     from worker.service import Worker  # noqa: PLC0415  the one import of the worker
 
     worker = Worker(
@@ -318,7 +322,19 @@ def _worker(
     )
     if exposition is not None:
         exposition.add(worker.samples)
-    return worker.run
+    return worker
+
+
+def _notifying(services: Sequence[Service]) -> list[Part]:
+    """The part that talks to systemd, where this process was started by it."""
+    notifier = Notifier.from_env(os.environ)
+    if notifier is None:
+        return []
+
+    async def run(stopping: asyncio.Event, _: asyncio.Event) -> None:
+        await notifier.run(services, stopping)
+
+    return [run]
 
 
 def _demo(place: Place, settings: Settings) -> Part:
