@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from contextvars import ContextVar
@@ -177,3 +179,19 @@ async def cancel_who_was_here_before() -> None:
     mine = asyncio.current_task()
     if mine is not None:
         _earlier.append(mine)
+
+
+@task
+async def stamp(ctx: Context) -> None:
+    ctx.log(time.time())
+
+
+@task(process=True)
+def prints(text: str) -> None:
+    """Writes into its log in all the ways that a program has, but for its context."""
+    print(text)  # noqa: T201
+    print("by", "itself", end="")  # noqa: T201
+    logging.getLogger("task").warning("careful")
+    print("aside", file=sys.stderr)  # noqa: T201
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"\nbytes \xff")
