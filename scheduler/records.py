@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -161,10 +161,12 @@ def _at(record: logging.LogRecord) -> str:
 
 def _passwords(dsn: str) -> set[str]:
     """What of a DSN nobody may see: as it is written there, and as it is meant."""
-    found = re.findall(r"://[^:@/]*:(.*)@", dsn, re.DOTALL)
+    found = re.findall(r"://[^:@/]*:(.*)@", dsn, re.DOTALL) + re.findall(r"[?&](?:ssl)?password=([^&]*)", dsn)
     try:
         given = conninfo_to_dict(dsn)
         found += [str(given[name]) for name in ("password", "sslpassword") if given.get(name)]
     except psycopg.Error:
         pass  # Redis' URL, or one that is refused in its own place
-    return {form for one in found for form in (one, unquote(one))}
+    escaped = [one.replace("\\", "\\\\").replace("'", "\\'") for one in found]  # as between quotes
+    plain = {form for one in [*found, *escaped] for form in (one, unquote(one), quote(one, safe=""))}
+    return plain | {repr(one)[1:-1] for one in plain}  # as in the text of a KeyError

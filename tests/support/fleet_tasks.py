@@ -195,3 +195,32 @@ def prints(text: str) -> None:
     print("aside", file=sys.stderr)  # noqa: T201
     sys.stdout.flush()
     sys.stdout.buffer.write(b"\nbytes \xff")
+
+
+def _spoken(ctx: Context) -> None:
+    log = logging.getLogger("shop.orders")
+    log.warning("of run %s", ctx.run_id, extra={"order": 17})
+    try:
+        {}["nothing"]
+    except KeyError:
+        log.exception("run %s failed\nin two lines", ctx.run_id)
+
+
+@task
+async def speak(ctx: Context, seconds: float = 0) -> None:
+    """Logs as any program does, before and after it waits."""
+    _spoken(ctx)
+    if seconds:
+        await asyncio.sleep(seconds)
+        await asyncio.gather(asyncio.to_thread(_spoken, ctx))
+
+
+@task
+def speak_in_thread(ctx: Context) -> None:
+    _spoken(ctx)
+
+
+@task
+async def tell(text: str) -> None:
+    """Logs what it was given, a secret as well."""
+    logging.getLogger("shop").warning("it is %s", text)

@@ -55,7 +55,9 @@ class Following:
         """The next lines, at most PAGE. Nothing has changed when it fails: look again, on whatever connection."""
         after = {"attempt": self.after[0], "line": self.after[1]}
         rows = await read(conn, _LOOK, {"app": self.app, "run": self.run, "limit": PAGE, **after})
-        has_ended = any(row.pop("has_ended") for row in rows)
+        has_ended = False
+        for row in rows:  # one at least, without a line if there is none
+            has_ended = row.pop("has_ended")
         lines = [row for row in rows if row["line"] is not None]
         if not lines and not has_ended and self._follow:
             self._silent += 1
