@@ -167,6 +167,8 @@ class Ticker:
                 by_app[pulse.taken.app].append(pulse)
         # After the reports were chosen: who follows a log until its run ended has seen all of it.
         await self._journal.flush(conn)
+        if self._journal:  # what came meanwhile told nobody: it was not the first
+            self._log_soon()
         for app, pulses in by_app.items():
             spans = [pulse.sent for pulse in pulses if pulse.sent is not None]
             answers = await store.report_pulses(conn, app, self._worker, spans)
