@@ -7,7 +7,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import psycopg
+import pytest
 
 from scheduler.records import _FIELDS
 from tests.support.command import Scheduler
@@ -17,6 +21,13 @@ from worker.lines import LONGEST, shown
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
 COMMANDS, OUTPUT, LINE, RECORD = re.findall(r"^```\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def fleet(dsn: str, db: psycopg.Connection, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(dsn, db, tmp_path)
+    yield fleet
+    fleet.end()
 
 
 def test_a_run_is_followed_as_the_page_shows_it(fleet: Fleet) -> None:

@@ -71,12 +71,12 @@ def test_a_follower_goes_on_where_it_was_when_its_connection_is_lost(fleet: Flee
     with following(fleet.dsn, run, "--json") as process:
         found = [json.loads(process.stdout.readline()) for _ in range(5)]
         assert fleet.terminate("cli") == 1
-        rest, errors = process.communicate(timeout=30)
-    found += [json.loads(line) for line in rest.splitlines()]
+        found += [json.loads(line) for line in process.stdout]  # communicate() would lose what readline() has in store
+        errors = process.stderr.read()
+        assert process.wait(30) == 0
     assert [one["text"] for one in found] == [str(n) for n in range(1, 61)]
     assert found[0].keys() == {"attempt", "line", "at", "stream", "text"}
     assert "the connection is lost" in errors
-    assert process.returncode == 0
 
 
 def test_a_follower_of_a_run_that_vanishes_is_told(fleet: Fleet, db: psycopg.Connection) -> None:
