@@ -29,7 +29,7 @@ def test_a_record_says_which_run_wrote_it_however_the_run_was_executed(fleet: Fl
     runs += fleet.insert("speak", {"seconds": 0.2}, app="shop", job="orders", count=30)
     fleet.wait_for(runs)
     worker = fleet.worker(process)["id"]
-    fences = dict(fleet.db.execute("select id, fence from scheduler.history").fetchall())
+    fences: dict[int, int] = dict(fleet.db.execute("select id, fence from scheduler.history").fetchall())
     said = [one for one in records(process.log) if one["logger"] == "shop.orders"]
     assert len(said) == 2 * 4 * 30
     for one in said:
