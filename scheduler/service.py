@@ -26,7 +26,7 @@ from typing import Any
 import psycopg
 
 import scheduler
-from scheduler import db, install, standing
+from scheduler import db, install, records, standing
 from scheduler.assigner import Assigner
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
@@ -156,6 +156,7 @@ class Server:
             self.id = await self._register(conn)
         finally:
             await conn.close()
+        records.SERVER.set(self._identity)
         log.info("server %d (%s) started", self.id, self.label)
 
     async def _register(self, conn: duty.Connection) -> int:

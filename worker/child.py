@@ -3,22 +3,25 @@
 In: {"task", "args"}, and "about", what a Context shows, for a task that takes one. Out, the first byte saying what:
 `H` ready, `X` modules that cannot be imported, `L` [stream, text] for the log, `R` the result, empty for None, `E` the
 outcome of a task that raised.
+What a task prints goes to the log as well, as its stdout and stderr; what a program that it starts prints does not.
 It ends when the worker closes the socket, and by PR_SET_PDEATHSIG when the guard that started it dies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import ctypes
 import inspect
+import io
 import json
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
@@ -39,8 +42,11 @@ class Child:
         self._sending = threading.Lock()  # a task may log from threads of its own
         self._runner = asyncio.Runner()
         self._pid = os.getpid()
+        self._is_asked = False
+        self._printed = [self._stream("stdout", 1), self._stream("stderr", 2)]
 
     def serve(self, modules: Sequence[str]) -> None:
+        sys.stdout, sys.stderr = self._printed
         try:
             import_modules(modules)
         except ConfigError as error:
@@ -52,10 +58,15 @@ class Child:
                 copy_context().run(self._answer, json.loads(line))  # what a task sets, the next one does not see
 
     def _answer(self, request: dict[str, Any]) -> None:
+        self._is_asked = True
         try:
             kind, data = b"R", storable(self._result(request)) or b""
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome
             kind, data = b"E", _outcome(error)
+        for stream in self._printed:
+            with contextlib.suppress(ValueError, OSError):  # the task closed it
+                stream.flush()
+        self._is_asked = False
         if os.getpid() != self._pid:
             os._exit(0)  # a copy made by os.fork() in the task, which has no business answering for it
         self._send(kind, data)
@@ -82,9 +93,40 @@ class Child:
     def _write(self, _app: str, _run_id: int, _attempt: int, stream: str, text: str) -> None:
         self._send(b"L", json.dumps([stream, text]).encode())
 
+    def _stream(self, name: str, file: int) -> io.TextIOWrapper:
+        """What `sys.stdout` is from here on: sends lines, and while no task runs writes where they went before."""
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+        def write(data: bytes) -> None:
+            if self._is_asked and os.getpid() == self._pid:
+                self._send(b"L", json.dumps([name, decode(data)]).encode())
+            else:
+                os.write(file, data)
+
+        return io.TextIOWrapper(
+            io.BufferedWriter(_Printed(write, file)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
+
     def _send(self, kind: bytes, data: bytes) -> None:
         with self._sending:
             self._connection.sendall(kind + data + b"\n")
+
+
+class _Printed(io.RawIOBase):
+    def __init__(self, write: Callable[[bytes], None], file: int) -> None:
+        super().__init__()
+        self._write = write
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file
+
+    def write(self, data: Any) -> int:
+        self._write(bytes(data))
+        return len(data)
 
 
 def _outcome(error: BaseException) -> bytes:

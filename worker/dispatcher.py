@@ -25,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from scheduler.clock import DatabaseClock
-from worker.lease import Ending, Held, Lease, Line
+from worker.lease import Ending, Held, Lease, Line, Slot
 from worker.meter import Meter
 from worker.runner import Runner
 from worker.steps import Rest
@@ -207,10 +207,11 @@ class Dispatcher:
         count = min(self._abreast, len(line), self._slots(queue)) - self._opening
         for _ in range(count):
             self._opening += 1
-            self._loop.create_task(self._serve(queue, line), context=self._context.copy())
+            slot = Slot(self._context)
+            self._loop.create_task(self._serve(slot, queue, line), context=slot.context.copy())
         return count > 0
 
-    async def _serve(self, queue: str, line: deque[Held]) -> None:
+    async def _serve(self, slot: Slot, queue: str, line: deque[Held]) -> None:
         """A slot: executes one due run after the other, for as long as they end without having waited for anything.
 
         The first run that waits keeps the slot's task for itself, and other slots are opened. So no two runs share a
@@ -224,7 +225,7 @@ class Dispatcher:
         until = now + TURN
         runs = 0
         while now < until and line and line[0].lease.begun:
-            held = line.popleft()
+            slot.held = held = line.popleft()
             self.ready -= 1
             self._runner.prepare(held, now)
             steps = self._runner.run(held)
@@ -236,11 +237,13 @@ class Dispatcher:
                 self._settle(held, report)
                 runs += 1
                 now = report.finished_at if report is not None else self._clock.now()
-                if contextvars.copy_context() != self._context:
+                if contextvars.copy_context() != slot.context:
                     break
             else:
                 await self._wait(held, Rest(steps, waits_for), queue)
+                slot.held = None
                 return
+        slot.held = None
         self._pump_soon()
         if runs > 1:
             self._abreast = 1
@@ -334,7 +337,8 @@ class Dispatcher:
 
     def _forsake(self, held: Held, _: float) -> None:
         if held.task is not None:
-            log.error("run %s does not let itself be stopped, and is left to itself", held.row.id)
+            about = held.about()
+            log.error("run %s does not let itself be stopped, and is left to itself", held.row.id, extra=about)
             held.forsaken = True
             self.forsaken.add(held.task)
             held.task.add_done_callback(self.forsaken.discard)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any, Literal
 
 import msgspec
 
+from scheduler.records import PLACE
 from worker.store import Report, Row
 
 Ending = Literal["timeout", "cancel", "release", "abandon"]
@@ -43,6 +45,27 @@ class Held(msgspec.Struct, eq=False):
             self.spec = _read(self.row.spec)
         except (ValueError, RecursionError):
             self.spec = None
+
+    def about(self) -> dict[str, Any]:
+        """What a record of the process's log says of it."""
+        row = self.row
+        about = {"app": self.lease.app, "run": row.id, "job": row.job, "attempt": row.attempt, "fence": self.lease.id}
+        return {name: value for name, value in about.items() if value is not None}
+
+
+class Slot:
+    """Where runs are executed, one after the other. What is logged there is about the one that it has now."""
+
+    __slots__ = ("context", "held")
+
+    def __init__(self, context: Context) -> None:
+        """`context`: what every run begins with."""
+        self.held: Held | None = None
+        self.context = context.copy()
+        self.context.run(PLACE.set, self)
+
+    def about(self) -> dict[str, Any]:
+        return {} if self.held is None else self.held.about()
 
 
 class Lease:

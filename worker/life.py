@@ -7,6 +7,7 @@ declared dead, or could not say that it lives; all it runs is stopped at once an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -72,6 +73,7 @@ class Life:
         self._clock = clock
         self._lost = asyncio.Event()
         self._begins: set[asyncio.Task[None]] = set()
+        self._context = contextvars.copy_context()  # and not of a run that another one's end was seen in
         self._journal = Journal(clock)
         self._runner = Runner(executors, clock, self._journal)
         self._reporter = Reporter(reports, number, self._journal, self._freed, meter)
@@ -317,7 +319,7 @@ class Life:
         self.claiming.wake()
 
     def _begin_soon(self, lease: Lease) -> None:
-        task = asyncio.create_task(self._begin(lease))
+        task = asyncio.create_task(self._begin(lease), context=self._context)
         self._begins.add(task)
         task.add_done_callback(self._begins.discard)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import threading
@@ -79,7 +80,9 @@ class Lifeline:
         self._thread_loop: asyncio.AbstractEventLoop | None = None  # of the thread
         self._stopped = threading.Event()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=f"heartbeat {worker}", daemon=True)
+        context = contextvars.copy_context()  # what it logs is this worker's
+        name = f"heartbeat {worker}"
+        self._thread = threading.Thread(target=context.run, args=(self._serve,), name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()

@@ -1,4 +1,4 @@
-"""What a command writes, as its run keeps it: logged as it comes, its head and its tail in the result."""
+"""What a command writes, as its run keeps it: all of it to the log, its head and its tail in the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TAIL = 200  # characters of stderr in an error text
 
 
 class Capture:
-    """One stream of a command: logs its first `limit` bytes as they come, and keeps its head and its tail."""
+    """One stream of a command: logs it as it comes, and keeps its head and its tail, up to `limit` bytes each."""
 
     def __init__(self, limit: int, log: Callable[[str], None]) -> None:
         self.limit = limit
@@ -27,9 +27,7 @@ class Capture:
         room = self.limit - len(self._head)
         if room > 0:
             self._head += data[:room]
-            self._say(self._decoder.decode(data[:room]))
-        if self._size <= self.limit < self._size + len(data):
-            self._say(f"\n… the log ends here: {self.limit:,} bytes of output …\n")
+        self._say(self._decoder.decode(data))
         self._size += len(data)
         self._tail += data[-self.limit :]
         if len(self._tail) > 2 * self.limit:

@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 GATHER = 0.05  # seconds that reports of a lease whose other runs go on are gathered: in parts, a finish costs double
 STREAM = 20  # reports in that time: so many more are coming that the end of the lease is worth another such wait …
 WAITS = 4  # … so often
-LOG_EVERY = 0.2  # seconds that log lines of runs which go on are gathered
+LOG_SOON = 0.01  # seconds that the first log line after a silence waits for others …
+LOG_EVERY = 0.1  # … and between two inserts, while more keep coming
+LOG_AGAIN = 0.2  # seconds until what could not be sent is tried again
 TOGETHER = 100  # reports that share a transaction: they share its commit, but large ones would wait for each other
 SEND_TIMEOUT = 10.0
 # What a retry cannot mend. ValueError is a text that could not even be encoded.
@@ -51,9 +53,12 @@ class Reporter:
         self._sending: Batch = []
         self._signal = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
+        self._logging: asyncio.TimerHandle | None = None
+        self._logged_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
+        journal.awake = self._line_waits
 
     def add(self, lease: Lease, report: Report) -> None:
         if not lease.reports:
@@ -70,7 +75,7 @@ class Reporter:
         """Until closed and everything was answered, or cancelled."""
         while not self._closed or self._dirty or self._journal:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOG_EVERY):
+                async with asyncio.timeout(LOG_AGAIN):
                     await self._signal.wait()
             self._signal.clear()
             await self._send_all()
@@ -206,6 +211,23 @@ class Reporter:
         except (psycopg.Error, SchedulerError, TimeoutError, OSError) as error:
             log.log(severity(error), "log lines wait: %s", describe(error))
             await self._link.close()
+        self._logged_at = self._loop.time()
+        if self._journal:  # what came meanwhile told nobody: it was not the first
+            self._log_soon()
+
+    def _line_waits(self) -> None:
+        """Called on any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed under a thread that goes on
+            self._loop.call_soon_threadsafe(self._log_soon)
+
+    def _log_soon(self) -> None:
+        if self._logging is None:
+            at = max(self._loop.time() + LOG_SOON, self._logged_at + LOG_EVERY)
+            self._logging = self._loop.call_at(at, self._log_now)
+
+    def _log_now(self) -> None:
+        self._logging = None
+        self._signal.set()
 
     def _gathered(self) -> None:
         self._gathering = None

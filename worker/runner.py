@@ -49,7 +49,7 @@ class Runner:
             outcome = classify(error) if held.ending is None else self._broken_off(held)
         if hidden is not None:
             hidden.close()
-        self._journal.close(held.row.id)
+        self._journal.close(held.lease.app, held.row.id, held.row.attempt)
         if outcome is None:
             return None
         report = self._report(held, outcome)
@@ -65,6 +65,7 @@ class Runner:
     def forsake(self, held: Held) -> Report | None:
         """The report of a run that was told to stop and does not: it ends here whatever it goes on to do."""
         outcome = self._broken_off(held)
+        self._journal.close(held.lease.app, held.row.id, held.row.attempt)
         return None if outcome is None else self._report(held, outcome)
 
     def _broken_off(self, held: Held) -> Outcome | None:

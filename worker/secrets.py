@@ -23,7 +23,9 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
+from scheduler import records
 from worker.context import Call
+from worker.lines import IN_PIECES
 from worker.outcome import ExecutionFailed, shorten, storable
 from worker.store import Report
 
@@ -36,7 +38,6 @@ PIECE = 6  # characters: so much of a value, where a text was cut, is hidden as 
 _REFERENCE = re.compile(r"(\$)?\$\{secret:(?:([A-Za-z0-9_][A-Za-z0-9_.-]{0,62})\})?")
 _MISPLACED = re.compile(r"\$\{secret:[A-Za-z_][\w.-]*\}")  # not the shell's own ${secret:0:4}
 _CUT = re.compile(r"(\n?… [^\n]* …\n)")  # as `shorten` and the shell executor say it
-_IN_PIECES = frozenset({"stdout", "stderr"})  # streams whose texts may end in the middle of a word
 
 Write = Callable[[str, int, int, str, str], None]
 
@@ -67,6 +68,7 @@ class Hidden:
             raise ExecutionFailed("bad spec: it is nested too deep to look for secrets in it", final=True) from None
         self._forms = sorted(_forms(self._values.values()), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._forms))) if self._forms else None
+        records.hide(self._forms)
         self._write = call.write
         self._about = (call.app, call.run_id, call.attempt)
         return replace(call, spec=spec, write=self._log)
@@ -115,7 +117,7 @@ class Hidden:
         return self._values[name]
 
     def _log(self, _app: str, _run_id: int, _attempt: int, stream: str, text: str) -> None:
-        if stream in _IN_PIECES:
+        if stream in IN_PIECES:
             text = self._covered(self._open.pop(stream, "") + text)
             whole = len(text) - self._begun(text)
             if whole < len(text):

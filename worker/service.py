@@ -20,7 +20,7 @@ from importlib.metadata import version
 
 import psycopg
 
-from scheduler import standing
+from scheduler import records, standing
 from scheduler.clock import DatabaseClock
 from scheduler.config import Settings
 from scheduler.db import Backoff
@@ -177,6 +177,7 @@ class Worker:
             await asyncio.sleep(delay)
             return None
         self._backoff.reset()
+        records.WORKER.set(number)
         log.info("worker %s (%s) is ready: %s slots", number, self.label, self.concurrency)
         return number
 

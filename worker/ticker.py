@@ -15,6 +15,7 @@ runs, before its jobs can be taken back, and the first instant after that is fir
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from scheduler.link import Connection, Link
 from worker import store
 from worker.dispatcher import Dispatcher
 from worker.executors import Executor
-from worker.journal import Journal
+from worker.journal import SpanJournal
 from worker.lease import Held, Lease
 from worker.meter import Meter
 from worker.pulse import Pulse
@@ -39,6 +40,7 @@ SPAN = 5.0  # seconds that are summarised in one row of history
 CHECK = 0.5  # seconds between two looks at what was revoked, should no notification say so
 LOOKS = 2  # poll floors between two looks for jobs to take, while none are held
 TAKE = 10  # jobs at a time, so that several workers share what waits …
+LOG_EVERY = 0.15  # seconds that log lines are gathered: a step asks more than their insert
 AGAIN = 0.05  # … and the seconds until the next look, when there were as many
 RATE = 1_000.0  # fires a second of one worker: they take a fifth of a core
 MANNERS = 0.005  # seconds for each job held before a hint is followed: who holds few comes first
@@ -73,7 +75,7 @@ class Ticker:
         self._wake = wake
         self._meter = meter
         self._loop = asyncio.get_running_loop()
-        self._journal = _SpanJournal(clock)
+        self._journal = SpanJournal(clock, self._log_soon)
         self._pulses: dict[int, Pulse] = {}
         self._firing: dict[int, Held] = {}  # the fire of each that is being waited for, or executed
         self._leaving = False
@@ -169,6 +171,8 @@ class Ticker:
                 by_app[pulse.taken.app].append(pulse)
         # After the reports were chosen: who follows a log until its run ended has seen all of it.
         await self._journal.flush(conn)
+        if self._journal:  # what came meanwhile told nobody: it was not the first
+            self._log_soon()
         for app, pulses in by_app.items():
             spans = [pulse.sent for pulse in pulses if pulse.sent is not None]
             answers = await store.report_pulses(conn, app, self._worker, spans)
@@ -176,7 +180,7 @@ class Ticker:
                 if self._meter is not None and pulse.lease in answers and pulse.sent is not None:
                     self._meter.fired(app, pulse.sent)
                 pulse.reported_at = now
-                self._journal.end(pulse.former_id)
+                self._journal.end(app, pulse.former_id)
                 if pulse.lease in answers:
                     pulse.answered(answers[pulse.lease])
                 else:
@@ -242,20 +246,15 @@ class Ticker:
     def _is_idle(self, pulse: Pulse) -> bool:
         return pulse.is_leaving and pulse.lease not in self._firing
 
+    def _log_soon(self) -> None:
+        """A line waits. Called on any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed under a thread that goes on
+            self._loop.call_soon_threadsafe(self._loop.call_later, LOG_EVERY, self._wake)
+
     def _look_now(self) -> None:
         self._hint = None
         self._looks_at = 0.0
         self._wake()
-
-
-class _SpanJournal(Journal):
-    """Numbers lines on through all fires that share a run id: a line's number tells it from the others of its run."""
-
-    def close(self, run_id: int) -> None:
-        pass
-
-    def end(self, run_id: int) -> None:
-        super().close(run_id)
 
 
 def _row(taken: TakenPulse, pulse: Pulse) -> Row:

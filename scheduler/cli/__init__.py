@@ -5,8 +5,8 @@ run         run, worker                          inputs      what users type
 migrate     migrate, dsn                         show        tables and JSON
 jobs        job …
 runs        enqueue, runs …, logs                failure     how a command ends
-watch       apps, locate, queues, servers, …     records     what services log
-imports     import …                             demo        the job of `run --demo`
+watch       apps, locate, queues, servers, …     demo        the job of `run --demo`
+imports     import …                             logs        logs
 bench       bench                                verify      verify
 limits      limit                                tokens      token …
 audit       audit …
@@ -19,7 +19,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import audit, bench, imports, jobs, limits, migrate, run, runs, tokens, verify, watch
+from scheduler.cli import audit, bench, imports, jobs, limits, logs, migrate, run, runs, tokens, verify, watch
 from scheduler.cli.failure import status_of
 
 
@@ -42,7 +42,7 @@ for command in (
     runs.enqueue,
     jobs.job,
     runs.runs,
-    runs.logs,
+    logs.logs,
     watch.apps,
     watch.locate,
     watch.queues,

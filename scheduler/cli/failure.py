@@ -5,6 +5,7 @@ One line says why, never a traceback; SCHEDULER_DEBUG=1 shows it all the same, o
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -13,10 +14,12 @@ from collections.abc import Callable
 import click
 import psycopg
 
-from scheduler import db
+from scheduler import db, records
 from scheduler.config import redact
 from scheduler.errors import InvalidError, SchedulerError
 from scheduler.store.refusal import explained
+
+log = logging.getLogger(__name__)
 
 FAILED = 1
 BAD_USAGE = 2
@@ -86,7 +89,11 @@ def _of_usage(error: click.ClickException) -> str:
 
 
 def _say(line: str) -> None:
+    line = " ".join(line.split())
     try:
-        click.echo(f"error: {' '.join(line.split())}", err=True)
+        if records.is_json():
+            log.critical("%s", line)
+        else:
+            click.echo(f"error: {line}", err=True)
     except OSError:  # stderr is closed: nobody is there to be told
         return

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scheduler import __version__, db
+from scheduler import __version__, db, records
 from scheduler.cli import demo as demonstration
-from scheduler.cli import records, show
 from scheduler.cli.inputs import Bind, QueueSlots
-from scheduler.cli.session import Connection, Place, located, prepare
+from scheduler.cli.session import Connection, Place, located, named, prepare
 from scheduler.config import Settings, redact, resolve_listen_dsn
 from scheduler.errors import MissingExtraError
 from scheduler.loop import Loop
@@ -118,7 +117,7 @@ def run(
     """
     _check_bind(bind, http_no_auth)
     _check_metrics(scraped, metrics_no_auth)
-    records.start()
+    records.start(named())
     settings = Settings.from_env()
     with located() as place:
         names = [] if no_worker else _executors(executors, _EMBEDDED if place.is_embedded else _ELSEWHERE)
@@ -184,7 +183,7 @@ def worker(
     if not options["apps"]:
         raise click.UsageError("--app NAME is needed: the apps to work for")
     _check_metrics(scraped, metrics_no_auth)
-    records.start()
+    records.start(named())
     settings = Settings.from_env()
     with located() as place:
         names = _executors(executors, _ELSEWHERE)
@@ -399,7 +398,7 @@ def _executors(option: str | None, default: Sequence[str]) -> list[str]:
     meant = [name for name in default if name not in _SAID or os.environ.get(_SAID[name])]
     absent = [name for name in meant if name in _NEEDS and find_spec(_NEEDS[name][0]) is None]
     for name in absent:
-        show.note(f"without the executor {name}: pip install 'walclock[{_NEEDS[name][1]}]'")
+        log.warning("without the executor %s: pip install 'walclock[%s]'", name, _NEEDS[name][1])
     return [name for name in meant if name not in absent]
 
 

@@ -1,8 +1,7 @@
-"""One execution: `enqueue`, `runs list|show|cancel|retry`, `logs`."""
+"""One execution: `enqueue`, `runs list|show|cancel|retry`."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +16,6 @@ from scheduler.store import define, watch
 
 Row = dict[str, Any]
 STATES = ("pending", "running", "succeeded", "failed", "cancelled")
-_POLL = 0.25  # seconds between two looks at a log
-_PAGE = 1_000  # lines
 
 
 @click.command()
@@ -105,7 +102,7 @@ def show_run(which: tuple[str | None, int], app: str | None, as_json: bool) -> N
     """Show a run, its result or error, and every attempt that was made."""
 
     async def read(conn: Connection) -> tuple[Row, list[Row]]:
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         return run, await watch.attempts(conn, run["app"], run["id"])
 
     run, attempts = ask(read)
@@ -138,9 +135,9 @@ def cancel(which: tuple[str | None, int], app: str | None) -> None:
     """Cancel a pending or running run."""
 
     async def write(conn: Connection) -> Row:
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         if not await define.cancel(conn, run["app"], run["id"]):
-            run = await _the_run(conn, which, app)
+            run = await the_run(conn, which, app)
             raise ConflictError(f"run {run['id']} of app {run['app']} has ended: {run['state']}")
         return run
 
@@ -158,35 +155,10 @@ def retry(which: tuple[str | None, int], app: str | None) -> None:
     """Run a finished run once more, as a new run, and print the new id."""
 
     async def write(conn: Connection) -> int:
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         return await define.retry(conn, run["app"], run["id"])
 
     click.echo(ask(write))
-
-
-@click.command()
-@of_one_run
-@click.option("--app", help="The app of the run, instead of APP.")
-@click.option("--follow", is_flag=True, help="Go on with new lines until the run has ended.")
-@show.with_json
-def logs(which: tuple[str | None, int], app: str | None, follow: bool, as_json: bool) -> None:
-    """Print what a run wrote, of all its attempts; with --json one object per line."""
-    after = (0, 0)
-
-    async def stream(conn: Connection) -> None:
-        nonlocal after
-        run = await _the_run(conn, which, app)
-        while True:
-            is_more = True
-            while is_more:
-                after, is_more = await _print_page(conn, run, after, as_json=as_json)
-            if not follow or run["finished_at"]:
-                return
-            await asyncio.sleep(_POLL)
-            # First whether it has ended, then its lines: the last ones are written before its end.
-            run = await _the_run(conn, (run["app"], run["id"]), None)
-
-    ask(stream, persistent=follow)
 
 
 def _took(row: Row) -> str:
@@ -197,22 +169,7 @@ def _took(row: Row) -> str:
     return show.duration(max((finished - started).total_seconds(), 0))
 
 
-async def _print_page(
-    conn: Connection, run: Row, after: tuple[int, int], *, as_json: bool
-) -> tuple[tuple[int, int], bool]:
-    """Where the page ends, and whether there is another one."""
-    lines = await watch.log_lines(conn, run["app"], run["id"], after=after, limit=_PAGE)
-    for one in lines:
-        if as_json:
-            show.line(one)
-        else:
-            click.echo(one["text"])
-    if lines:
-        after = (lines[-1]["attempt"], lines[-1]["line"])
-    return after, len(lines) == _PAGE
-
-
-async def _the_run(conn: Connection, which: tuple[str | None, int], option: str | None) -> Row:
+async def the_run(conn: Connection, which: tuple[str | None, int], option: str | None) -> Row:
     app, run = option or which[0], which[1]
     found = await watch.run(conn, run, app=app)
     if not found:

@@ -34,13 +34,18 @@ class Place:
         return self.data_dir is not None
 
 
+def named() -> str | None:
+    """The DSN that the command in progress was given; None: the embedded PostgreSQL is meant."""
+    return resolve_dsn(click.get_current_context().find_root().params.get("dsn"))
+
+
 @contextmanager
 def located(*, linger: int = 0) -> Iterator[Place]:
     """The database of the command in progress: --dsn, the environment, or the embedded one, started and then left.
 
     With `linger` the embedded one stays for so many seconds longer, even if nobody else uses it.
     """
-    dsn = resolve_dsn(click.get_current_context().find_root().params.get("dsn"))
+    dsn = named()
     if dsn is not None:
         yield Place(dsn, None)
         return

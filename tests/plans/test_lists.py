@@ -278,9 +278,9 @@ LISTS = [
     ),
     Question(
         name="the log of a run",
-        ask=lambda conn, _: watch.log_lines(conn, APP, 500_010),
-        most={"log": PARTITIONS},
-        through={"log": {"log_pkey"}},
+        ask=lambda conn, _: watch.Following(APP, 500_010, follow=True).look(conn),
+        most={"log": PARTITIONS, "history": PARTITIONS},
+        through={"log": {"log_pkey"}, "history": {"history_run"}},
         blocks=10 * PARTITIONS,
     ),
     Question(

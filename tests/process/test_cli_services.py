@@ -114,9 +114,11 @@ def test_logs_are_json_lines_when_asked_for(scheduler: Scheduler, start: Start, 
     assert "a server, on" in first_line(running)
     assert stop(running) == 0
     records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert {"at", "level", "logger", "message"} <= records[-1].keys()
+    assert {"ts", "level", "logger", "message"} <= records[-1].keys()
     scheduler.env["SCHEDULER_LOG"] = "loud"
     assert "SCHEDULER_LOG" in scheduler.refuses("run", status=1)
+    scheduler.env.update(SCHEDULER_LOG="", SCHEDULER_LOG_FORMAT="xml")
+    assert "expected console or json" in scheduler.refuses("run", status=1)
 
 
 def test_without_a_dsn_an_embedded_database_is_used_and_its_schema_installed() -> None:

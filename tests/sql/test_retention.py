@@ -41,6 +41,10 @@ def end_a_run(db: psycopg.Connection) -> None:
     worker.finish()
 
 
+def write(db: psycopg.Connection, text: str) -> None:
+    db.execute("insert into scheduler.log values (%s, 7, 1, 1, scheduler.clock(), 'task', %s)", [APP, text])
+
+
 @pytest.mark.parametrize("table", ["history", "log", "fire"])
 async def test_the_coming_days_have_their_partitions(dsn: str, db: psycopg.Connection, table: str) -> None:
     await clean(dsn)
@@ -82,6 +86,25 @@ async def test_days_older_than_the_retention_are_dropped_whole(dsn: str, db: psy
     await clean(dsn, days=2)
     assert partitions(db)[0] == "20260302", "half of that day is younger than two days"
     assert db.execute("select count(*) from scheduler.history").fetchone() == (0,)
+
+
+async def test_lines_older_than_the_retention_go_with_their_day(dsn: str, db: psycopg.Connection, clock: Clock) -> None:
+    write(db, "before there were partitions")
+    await clean(dsn)
+    clock.advance(DAY)
+    write(db, "of the second")
+    clock.advance(DAY)
+    write(db, "of the third")
+    clock.set("2026-03-04T11:00:00Z")
+    await clean(dsn, days=2)
+    assert db.execute("select text from scheduler.log order by at").fetchall() == [
+        ("of the second",),
+        ("of the third",),
+    ]
+    clock.advance(DAY)
+    await clean(dsn, days=2)
+    assert db.execute("select text from scheduler.log").fetchall() == [("of the third",)]
+    assert partitions(db, "log")[0] == "20260303"
 
 
 async def test_old_rows_of_the_default_partition_and_of_processes_are_deleted(

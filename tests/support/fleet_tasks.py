@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import math
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from contextvars import ContextVar
@@ -177,3 +180,48 @@ async def cancel_who_was_here_before() -> None:
     mine = asyncio.current_task()
     if mine is not None:
         _earlier.append(mine)
+
+
+@task
+async def stamp(ctx: Context) -> None:
+    ctx.log(time.time())
+
+
+@task(process=True)
+def prints(text: str) -> None:
+    """Writes into its log in all the ways that a program has, but for its context."""
+    print(text)  # noqa: T201
+    print("by", "itself", end="")  # noqa: T201
+    logging.getLogger("task").warning("careful")
+    print("aside", file=sys.stderr)  # noqa: T201
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"\nbytes \xff")
+
+
+def _spoken(ctx: Context) -> None:
+    log = logging.getLogger("shop.orders")
+    log.warning("of run %s", ctx.run_id, extra={"order": 17})
+    try:
+        json.loads("{}")["nothing"]
+    except KeyError:
+        log.exception("run %s failed\nin two lines", ctx.run_id)
+
+
+@task
+async def speak(ctx: Context, seconds: float = 0) -> None:
+    """Logs as any program does, before and after it waits."""
+    _spoken(ctx)
+    if seconds:
+        await asyncio.sleep(seconds)
+        await asyncio.gather(asyncio.to_thread(_spoken, ctx))
+
+
+@task
+def speak_in_thread(ctx: Context) -> None:
+    _spoken(ctx)
+
+
+@task
+async def tell(text: str) -> None:
+    """Logs what it was given, a secret as well."""
+    logging.getLogger("shop").warning("it is %s", text)

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.abc import ResolveResult
 
 from scheduler.errors import ConfigError
-from tests.support.calls import call
+from tests.support.calls import Log, call
 from worker.addresses import Allowed, internal
 from worker.executors import ExecutionFailed, Settings
 from worker.executors.http import BODY_LIMIT, HttpExecutor
@@ -215,6 +215,15 @@ async def test_credentials_do_not_follow_to_another_origin() -> None:
         await executor.execute(call({"url": first.url(), "headers": secrets}))
     assert first.requests[0].headers["Authorization"] == "Bearer x"
     assert not {"Authorization", "Cookie"} & set(second.requests[0].headers)
+
+
+async def test_redirects_are_logged_without_what_may_be_secret() -> None:
+    log = Log()
+    async with site() as there, http("127.0.0.1") as executor:
+        there.handlers["/"] = redirect(there.url("/two?token=hush"))
+        await executor.execute(call({"url": there.url("/?key=hush")}, write=log))
+        await executor.execute(call({"url": there.url("/three")}, write=log))
+        assert log == [("scheduler", f"302 from {there.url('/')}, on to {there.url('/two')}")]
 
 
 async def test_five_redirects_are_followed_and_no_sixth() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.calls import call
+from tests.support.calls import Log, call
 from tests.support.pids import until
 from worker.executors import ExecutionFailed, Settings
 from worker.executors.sql import BYTES, ROWS, SqlExecutor
@@ -40,6 +40,19 @@ async def failure(spec: Any) -> ExecutionFailed:
 async def test_rows_are_objects_of_json() -> None:
     result = await run("select 1 as n, 'a' as t, true as b, null as x, 1.50::numeric as d, 2.5::float8 as f")
     assert result == {"rows": [{"n": 1, "t": "a", "b": True, "x": None, "d": "1.50", "f": 2.5}], "rowcount": 1}
+
+
+@pytest.mark.usefixtures("shop")
+async def test_what_the_server_says_on_the_way_is_logged() -> None:
+    log = Log()
+    raises = "raise warning 'careful'; raise notice 'of run %', current_setting('scheduler.run_id');"
+    sql = f"drop table if exists nothing; do $$ begin {raises} end $$"
+    await EXECUTOR.execute(call({"dsn": "shop-db", "sql": sql}, write=log))
+    assert log == [
+        ("notice", 'NOTICE: table "nothing" does not exist, skipping'),
+        ("notice", "WARNING: careful"),
+        ("notice", "NOTICE: of run 7"),
+    ]
 
 
 @pytest.mark.usefixtures("shop")

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -114,10 +115,10 @@ class ContainerExecutor:
         if call.attempt > 1:
             await self._clear(call)
         if request.pull == "always":
-            await self._pull(request)
+            await self._pull(call, request)
         # A name, so that a container can be removed whose creation was never answered.
         name = f"walclock-{call.run_id}-{call.attempt}-{secrets.token_hex(4)}"
-        await self._create_or_pull(name, request)
+        await self._create_or_pull(call, name, request)
         try:
             async with self._output(name, captures) as reading:
                 return await self._ended(name, reading)
@@ -141,7 +142,7 @@ class ContainerExecutor:
             if found.get(FENCE, "").isdecimal()
         ]
 
-    async def _create_or_pull(self, name: str, request: Request) -> None:
+    async def _create_or_pull(self, call: Call, name: str, request: Request) -> None:
         try:
             await self._create(name, request)
         except EngineError as error:
@@ -149,7 +150,7 @@ class ContainerExecutor:
                 raise
             if request.pull == "never":
                 raise ExecutionFailed(f"image {request.image!r} is not there, and it is never pulled") from error
-            await self._pull(request)
+            await self._pull(call, request)
             await self._create(name, request)
 
     async def _create(self, name: str, request: Request) -> None:
@@ -168,13 +169,15 @@ class ContainerExecutor:
                 self._left.add(name)
             raise
 
-    async def _pull(self, request: Request) -> None:
+    async def _pull(self, call: Call, request: Request) -> None:
+        began = time.monotonic()
         try:
             await self._engine.pull(request.image)
         except EngineError as error:
             if error.status is None:
                 raise
             raise ExecutionFailed(f"image {request.image!r} cannot be pulled: {error}") from error
+        call.log("scheduler", f"pulled {request.image} in {time.monotonic() - began:.1f} s")
 
     @contextlib.asynccontextmanager
     async def _output(self, name: str, captures: Captures) -> AsyncIterator[asyncio.Future[None]]:

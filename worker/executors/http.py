@@ -58,7 +58,7 @@ class HttpExecutor:
                 timeout=timeout,
                 allow_redirects=follow,
                 max_redirects=REDIRECTS + 1,
-                trace_request_ctx=call.spec.get("headers") or {},
+                trace_request_ctx=call,
             ) as answer:
                 result = await _result(answer)
         except aiohttp.ClientError as error:
@@ -102,13 +102,16 @@ class HttpExecutor:
 
 async def _redirected(_: aiohttp.ClientSession, context: Any, about: aiohttp.TraceRequestRedirectParams) -> None:
     """Take the spec's headers off a request that is sent on to another origin: of its own aiohttp takes only three."""
+    call: Call = context.trace_request_ctx
     target = about.response.headers.get("Location") or about.response.headers.get("URI") or ""
     try:
-        is_same = about.url.join(URL(target)).origin() == about.url.origin()
+        following = about.url.join(URL(target))
+        is_same = following.origin() == about.url.origin()
+        call.log("scheduler", f"{about.response.status} from {_shown(str(about.url))}, on to {_shown(str(following))}")
     except ValueError:  # aiohttp is about to refuse it
         is_same = False
     if not is_same:
-        for name in context.trace_request_ctx:
+        for name in call.spec.get("headers") or {}:
             if name.lower() not in FOLLOWS:
                 about.headers.popall(name, None)
 

@@ -163,6 +163,7 @@ async def _connected(call: Call) -> Connection:
         application_name=f"walclock run {call.run_id}",
         connect_timeout=CONNECT_TIMEOUT,
     )
+    connection.add_notice_handler(lambda notice: call.log("notice", _noticed(notice)))
     for name in AS_TEXT:
         connection.adapters.register_loader(name, TextLoader)
     for name in ("timestamp", "timestamptz"):
@@ -244,6 +245,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return [_finite(item) for item in value] if isinstance(value, list) else value
+
+
+def _noticed(notice: psycopg.errors.Diagnostic) -> str:
+    """`NOTICE: table "x" does not exist, skipping`: what `raise notice` and the server say on the way."""
+    return shorten(f"{notice.severity_nonlocalized}: {notice.message_primary}")
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import psycopg
@@ -21,8 +21,6 @@ from scheduler.store import watch
 
 log = logging.getLogger(__name__)
 
-POLL = 0.2  # seconds between two looks: with the look itself, a line is there within 300 ms
-_PAGE = 1_000  # lines
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -38,34 +36,30 @@ async def read_log(ask: Ask) -> Response:
     if ask.request.method == "HEAD":
         return Response(media_type=NDJSON)
     after = (ask.query.after_attempt, ask.query.after_line)
-    return StreamingResponse(_lines(ask, run, after), media_type=NDJSON)
+    following = watch.Following(run["app"], run["id"], follow=ask.query.follow, after=after)
+    return StreamingResponse(_lines(ask, following), media_type=NDJSON)
 
 
-async def _lines(ask: Ask, run: dict[str, Any], after: tuple[int, int]) -> AsyncIterator[bytes]:
-    while True:
+async def _lines(ask: Ask, following: watch.Following) -> AsyncIterator[bytes]:
+    while not following.is_over:
         try:
             async with ask.data.reading() as conn:
-                # First whether it has ended, then its lines: the last ones are written before its end.
-                run = await the_run(ask, conn)
-                found = await watch.log_lines(conn, run["app"], run["id"], after=after, limit=_PAGE)
+                found = await following.look(conn)
         except (psycopg.OperationalError, PoolTimeout) as error:
             if not ask.query.follow:
                 raise
             log.warning("a log's reader waits: %s", describe(error))
             found = []
         if found:
-            after = (found[-1]["attempt"], found[-1]["line"])
             yield _encode_lines(found)
-        if len(found) == _PAGE:
-            continue
-        if not ask.query.follow or run["finished_at"] or await _is_ending(ask):
+        if not following.has_more and not following.is_over and await _is_ending(ask):
             return
 
 
 async def _is_ending(ask: Ask) -> bool:
     """Waits until the next look, or until the server stops, which is True."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(POLL):
+        async with asyncio.timeout(watch.EVERY):
             await ask.data.ending.wait()
     return ask.data.ending.is_set()
 

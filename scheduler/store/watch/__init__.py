@@ -5,11 +5,13 @@ a duration is a number of seconds. So one odd row that came by plain SQL cannot 
 
 reading       how such a page is read           known         which apps there are
 lanes         apps and queues, by what waits    definitions   jobs, with their past and future
-processes     servers and workers               executions    runs in every state, their attempts and logs
+processes     servers and workers               executions    runs in every state, their attempts
+following     a run's log as it grows
 """
 
 from scheduler.store.watch.definitions import job, jobs
-from scheduler.store.watch.executions import attempts, finished, log_lines, run, runs
+from scheduler.store.watch.executions import attempts, finished, run, runs
+from scheduler.store.watch.following import EVERY, Following
 from scheduler.store.watch.known import known_apps
 from scheduler.store.watch.lanes import apps, counted, locate, queues
 from scheduler.store.watch.processes import servers, workers
@@ -17,7 +19,9 @@ from scheduler.store.watch.reading import COUNTED, Connection, Row, clock
 
 __all__ = [
     "COUNTED",
+    "EVERY",
     "Connection",
+    "Following",
     "Row",
     "apps",
     "attempts",
@@ -28,7 +32,6 @@ __all__ = [
     "jobs",
     "known_apps",
     "locate",
-    "log_lines",
     "queues",
     "run",
     "runs",

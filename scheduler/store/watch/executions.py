@@ -1,4 +1,4 @@
-"""Runs in every state, their attempts, and what they wrote."""
+"""Runs in every state, and their attempts."""
 
 from __future__ import annotations
 
@@ -81,13 +81,6 @@ _ATTEMPTS: LiteralString = """
     order by h.finished_at, h.attempt
     limit %(limit)s
 """
-_LOG_LINES: LiteralString = """
-    select l.attempt, l.line, l.at, l.stream, l.text
-    from scheduler.log l
-    where l.app = %(app)s and l.run_id = %(run)s and (l.attempt, l.line) > (%(attempt)s::smallint, %(line)s::integer)
-    order by l.attempt, l.line
-    limit %(limit)s
-"""
 _FINISHED: LiteralString = """
     select h.id, h.attempt, h.job, h.outcome, h.run_at, h.started_at, h.finished_at, h.retry_at, h.error, h.result
     from scheduler.history h
@@ -137,14 +130,6 @@ async def run(conn: Connection, run: int, *, app: str | None = None) -> list[Row
 async def attempts(conn: Connection, app: str, run: int, *, limit: int = 1_000) -> list[Row]:
     """The attempts of a run that ended, the first first; failed and lost ones too."""
     return await read(conn, _ATTEMPTS, {"app": app, "run": run, "limit": limit})
-
-
-async def log_lines(
-    conn: Connection, app: str, run: int, *, after: tuple[int, int] = (0, 0), limit: int = 1_000
-) -> list[Row]:
-    """What a run wrote, after this (attempt, line)."""
-    parameters = {"app": app, "run": run, "attempt": after[0], "line": after[1], "limit": limit}
-    return await read(conn, _LOG_LINES, parameters)
 
 
 async def finished(conn: Connection, app: str, *, within: float, limit: int = 1_000) -> list[Row]:
