@@ -105,7 +105,7 @@ def show_run(which: tuple[str | None, int], app: str | None, as_json: bool) -> N
     """Show a run, its result or error, and every attempt that was made."""
 
     async def read(conn: Connection) -> tuple[Row, list[Row]]:
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         return run, await watch.attempts(conn, run["app"], run["id"])
 
     run, attempts = ask(read)
@@ -138,9 +138,9 @@ def cancel(which: tuple[str | None, int], app: str | None) -> None:
     """Cancel a pending or running run."""
 
     async def write(conn: Connection) -> Row:
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         if not await define.cancel(conn, run["app"], run["id"]):
-            run = await _the_run(conn, which, app)
+            run = await the_run(conn, which, app)
             raise ConflictError(f"run {run['id']} of app {run['app']} has ended: {run['state']}")
         return run
 
@@ -158,7 +158,7 @@ def retry(which: tuple[str | None, int], app: str | None) -> None:
     """Run a finished run once more, as a new run, and print the new id."""
 
     async def write(conn: Connection) -> int:
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         return await define.retry(conn, run["app"], run["id"])
 
     click.echo(ask(write))
@@ -175,7 +175,7 @@ def logs(which: tuple[str | None, int], app: str | None, follow: bool, as_json: 
 
     async def stream(conn: Connection) -> None:
         nonlocal after
-        run = await _the_run(conn, which, app)
+        run = await the_run(conn, which, app)
         while True:
             is_more = True
             while is_more:
@@ -184,7 +184,7 @@ def logs(which: tuple[str | None, int], app: str | None, follow: bool, as_json: 
                 return
             await asyncio.sleep(_POLL)
             # First whether it has ended, then its lines: the last ones are written before its end.
-            run = await _the_run(conn, (run["app"], run["id"]), None)
+            run = await the_run(conn, (run["app"], run["id"]), None)
 
     ask(stream, persistent=follow)
 
@@ -212,7 +212,7 @@ async def _print_page(
     return after, len(lines) == _PAGE
 
 
-async def _the_run(conn: Connection, which: tuple[str | None, int], option: str | None) -> Row:
+async def the_run(conn: Connection, which: tuple[str | None, int], option: str | None) -> Row:
     app, run = option or which[0], which[1]
     found = await watch.run(conn, run, app=app)
     if not found:
