@@ -48,3 +48,21 @@ async def faked(conn: Session, _: Limits) -> list[Finding]:
             found,
         )
     ]
+
+
+async def processes(conn: Session, limits: Limits) -> list[Finding]:
+    """As they measured it themselves; said with each heartbeat."""
+    if (await ailments.faked_clock(conn))["fake"]:
+        return []  # then every clock is off
+    return [
+        Finding(
+            "error",
+            "clock_offset_process",
+            f"The clock of {row['host']}, where {row['kind']} {row['id']} ({row['label']}) runs, is "
+            f"{abs(row['clock_ahead']):.3g} s {'ahead of' if row['clock_ahead'] > 0 else 'behind'} the database's. "
+            "Nothing is scheduled by it, but its logs and what its runs write are.",
+            f"timedatectl set-ntp true  # on {row['host']}",
+            row,
+        )
+        for row in await ailments.wrong_clocks(conn, most=limits.clock_offset)
+    ]

@@ -30,6 +30,7 @@ ANYWHERE: tuple[Check, ...] = (
 """Of the server alone: they need no schema."""
 INSTALLED: tuple[Check, ...] = (
     clocks.faked,
+    clocks.processes,
     settings.connections,
     server.autovacuum,
     server.dead_rows,

@@ -57,9 +57,7 @@ async def judge(conn: watch.Connection, run: Row, now: datetime, *, dead_after: 
     wait.add(await _full_queue(conn, run, wait, now), await _full_key(conn, run))
     if not fit:
         wait.add(_no_worker(run, workers))
-    elif isinstance(run_at, datetime) and run_at > now:
-        pass
-    else:
+    elif isinstance(run_at, datetime) and run_at <= now:
         wait.add(await _behind(conn, run, wait, fit), _busy(fit))
     wait.add(_lost(run, row["lost"]), unknown_task(run, attempts))
     if not wait.reasons:
@@ -252,8 +250,6 @@ def _words(lacking: Sequence[str]) -> str:
 
 
 async def _behind(conn: watch.Connection, run: Row, wait: Wait, fit: Sequence[Row]) -> Reason | None:
-    if run["run_at"] == "infinity":
-        return None
     executors = sorted({name for worker in fit for name in worker["executors"]} - {"event"})
     found = await circumstances.before(conn, run, executors)
     wait.before, wait.is_more = min(found["count"], BEFORE_MOST), found["count"] > BEFORE_MOST

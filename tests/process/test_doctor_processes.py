@@ -64,7 +64,7 @@ def test_a_healthy_installation_is_silent_and_what_then_ails_the_server_is_found
             )
             wait_until(lambda: one(db, "select count(*) from scheduler.owner where server > 0") == 1)
             said = scheduler("doctor")
-            assert (said.returncode, said.stdout, said.stderr) == (0, "23 checks: 0 errors, 0 warnings\n", "")
+            assert (said.returncode, said.stdout, said.stderr) == (0, "24 checks: 0 errors, 0 warnings\n", "")
 
             admin.execute("alter system set autovacuum = off")
             admin.execute("alter system set archive_command = 'false'")
@@ -145,6 +145,21 @@ def test_a_machine_whose_clock_is_wrong_is_told_by_how_much(dsn: str, tmp_path: 
     assert found["facts"]["offset"] == pytest.approx(90, abs=1 + time.monotonic() - began)
     assert "is 90 s ahead of the database's" in found["text"]
     assert "clock_offset" not in codes(Scheduler(dsn))
+
+
+def test_a_worker_whose_machine_has_a_wrong_clock_is_named(
+    fleet: Fleet, db: psycopg.Connection, tmp_path: Path
+) -> None:
+    fleet.start()
+    off = tmp_path / "skew"
+    skewed.write(off, -90.0)
+    wrong = fleet.worker(fleet.start(skew=off))["id"]
+    # The first heartbeat knows no better; each later one says what was measured.
+    told = "select count(*) from scheduler.worker where clock_ahead <> 0 and id = any (array[%s, %s - 1])"
+    wait_until(lambda: one(db, told, wrong, wrong) == 2)
+    found = codes(Scheduler(fleet.dsn))["clock_offset_process"]
+    assert found["facts"]["id"] == wrong
+    assert "s behind the database's" in found["text"]
 
 
 def test_it_is_said_in_lines_and_without_a_database_in_one(dsn: str) -> None:

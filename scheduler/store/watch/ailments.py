@@ -101,20 +101,43 @@ _ORPHANS: LiteralString = """
         and c.relname ~ '^(history|log|fire)_[0-9]{8}$' and (i.inhrelid is null or i.inhdetachpending)
     order by c.relname
 """
-# Rows are only ever added at the end, so the first page and the last tell which days there are, and no more is read.
+# Rows are only ever added at the end, so the first few and the last page tell which days there are. Two looks by place:
+# of one condition with `or` PostgreSQL would read the whole table.
 _DEFAULTS: LiteralString = """
-    select 'history' as table, d.* from (
-        select min(h.finished_at) as earliest, max(h.finished_at) as latest, count(*) > 0 as has_rows
-        from scheduler.history_default h
-        where h.ctid = any (%(first)s::tid[]) or h.ctid >= format('(%%s,0)', greatest(
-            pg_relation_size('scheduler.history_default') / current_setting('block_size')::integer - 2, 0))::tid
+    select 'history' as table, min(d.at) as earliest, max(d.at) as latest
+    from (
+        select h.finished_at as at from scheduler.history_default h where h.ctid = any (%(first)s::tid[])
+        union all
+        select h.finished_at from scheduler.history_default h
+        where h.ctid >= (
+            select format('(%%s,0)', greatest(pg_relation_size('scheduler.history_default') / b.size - 1, 0))::tid
+            from (select current_setting('block_size')::integer as size) b
+        )
     ) d
     union all
-    select 'log', d.* from (
-        select min(l.at), max(l.at), count(*) > 0 from scheduler.log_default l
-        where l.ctid = any (%(first)s::tid[]) or l.ctid >= format('(%%s,0)', greatest(
-            pg_relation_size('scheduler.log_default') / current_setting('block_size')::integer - 2, 0))::tid
+    select 'log', min(d.at), max(d.at)
+    from (
+        select l.at from scheduler.log_default l where l.ctid = any (%(first)s::tid[])
+        union all
+        select l.at from scheduler.log_default l
+        where l.ctid >= (
+            select format('(%%s,0)', greatest(pg_relation_size('scheduler.log_default') / b.size - 1, 0))::tid
+            from (select current_setting('block_size')::integer as size) b
+        )
     ) d
+"""
+_CLOCKS: LiteralString = """
+    select p.kind, p.id, p.label, p.host, p.clock_ahead
+    from (
+        select 'server' as kind, s.id, s.label, s.host, s.clock_ahead from scheduler.server s
+        where s.dead_at is null and s.stopped_at is null
+        union all
+        select 'worker', w.id, w.label, w.host, w.clock_ahead from scheduler.worker w
+        where w.dead_at is null and w.stopped_at is null
+    ) p
+    where abs(p.clock_ahead) > %(most)s
+    order by p.kind, p.id
+    limit %(limit)s
 """
 _SERVERS: LiteralString = """
     select exists (
@@ -262,6 +285,11 @@ async def faked_clock(conn: Connection) -> Row:
     return (await read(conn, _FAKED, {}))[0]
 
 
+async def wrong_clocks(conn: Connection, *, most: float) -> list[Row]:
+    """Living servers and workers whose machine's clock is further off the database's, as they said with a heartbeat."""
+    return await read(conn, _CLOCKS, {"most": most, "limit": MOST})
+
+
 async def settings(conn: Connection) -> Row:
     """Those that can hurt, as this session has them; `sources`: where each was set."""
     rows = await read(conn, _SETTINGS, {})
@@ -312,8 +340,8 @@ async def orphaned_partitions(conn: Connection) -> list[Row]:
 
 
 async def default_partitions(conn: Connection) -> list[Row]:
-    """The earliest and the latest row of the default partitions of history and log, of their first and last pages."""
-    first = [f"(0,{line})" for line in range(1, 4)]
+    """The earliest and the latest row in the default partitions of history and log, of their first rows and last page."""
+    first = [f"(0,{line})" for line in range(1, 9)]
     return await read(conn, _DEFAULTS, {"first": first})
 
 
