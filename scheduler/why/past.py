@@ -10,6 +10,7 @@ from scheduler.store.watch import circumstances
 from scheduler.why.answer import Reason, Row, command, said, seconds, since, worker_named
 from scheduler.why.waiting import LOST_MOST, no_server, unknown_task
 
+POISON = "poison: lost "  # so begins the error of a run that was lost too often, whose last attempt has failed
 TIMEOUT = 3600.0  # seconds, where neither the run nor its task says
 
 
@@ -88,9 +89,8 @@ def _worker_gone(who: str, worker: Row | None, dead_after: float) -> Reason:
 
 def judge_ended(run: Row, attempts: Sequence[Row], changes: Sequence[Row]) -> list[Reason]:
     """How a run ended."""
-    last = attempts[-1] if attempts else run
     again = next((row["after"]["run"] for row in changes if row["action"] == "retry" and row["after"]), None)
-    reasons = [_end(run, last, attempts, changes)]
+    reasons = [_end(run, attempts, changes)]
     unknown = unknown_task(run, attempts)
     if unknown is not None:
         reasons.append(unknown)
@@ -106,10 +106,10 @@ def judge_ended(run: Row, attempts: Sequence[Row], changes: Sequence[Row]) -> li
     return reasons
 
 
-def _end(run: Row, last: Row, attempts: Sequence[Row], changes: Sequence[Row]) -> Reason:
+def _end(run: Row, attempts: Sequence[Row], changes: Sequence[Row]) -> Reason:
     retry = command("scheduler", "runs", "retry", run["app"], run["id"])
-    error = last["error"] or "no error was reported"
-    facts = {"attempts": len(attempts), "max_attempts": run["max_attempts"], "error": last["error"]}
+    error = run["error"] or "no error was reported"
+    facts = {"attempts": len(attempts), "max_attempts": run["max_attempts"], "error": run["error"]}
     if run["state"] == "succeeded":
         late = _lateness(run)
         took = since(run["finished_at"], run["started_at"]) if isinstance(run["finished_at"], datetime) else 0.0
@@ -129,13 +129,13 @@ def _end(run: Row, last: Row, attempts: Sequence[Row], changes: Sequence[Row]) -
             retry,
             {**facts, "by": {key: who[-1][key] for key in ("at", "role", "actor")} if who else None},
         )
-    lost = [one["outcome"] for one in attempts[-LOST_MOST:]].count("lost")
-    if lost == LOST_MOST:
+    if (run["error"] or "").startswith(POISON) and [one["outcome"] for one in attempts[-2:-1]] == ["lost"]:
         return Reason(
             "poison",
-            f"{LOST_MOST} attempts in a row were lost with the worker, or the child process, that ran them: {error}.",
+            f"{LOST_MOST} attempts in a row were lost with the worker, or the child process, that ran them: "
+            f"{error.partition('; ')[2] or error}.",
             f"find out what it does to its process, then {retry}",
-            {**facts, "lost": lost},
+            {**facts, "lost": LOST_MOST},
         )
     used = run["attempt"] >= run["max_attempts"]
     return Reason(

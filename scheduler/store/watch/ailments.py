@@ -340,7 +340,7 @@ async def orphaned_partitions(conn: Connection) -> list[Row]:
 
 
 async def default_partitions(conn: Connection) -> list[Row]:
-    """The earliest and the latest row in the default partitions of history and log, of their first rows and last page."""
+    """The earliest and latest instant in the default partitions of history and log, of the first rows and last page."""
     first = [f"(0,{line})" for line in range(1, 9)]
     return await read(conn, _DEFAULTS, {"first": first})
 
