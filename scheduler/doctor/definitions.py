@@ -27,13 +27,14 @@ async def owners(conn: Session, limits: Limits) -> list[Finding]:
     found = await ailments.apps_without_owner(conn)
     if not found or not (await ailments.servers(conn, dead_after=limits.dead_after))["has_server"]:
         return []  # without a server no app has an owner, and that is said once
+    apps = sorted(row["app"] for row in found)
     return [
         Finding(
             "error",
             "app_without_owner",
-            f"No living server plans app {some([row['app'] for row in found])}, although one is alive.",
+            f"No living server plans app {some(apps)}, although one is alive.",
             "look into the servers' logs for the assigner",
-            {"apps": [row["app"] for row in found]},
+            {"apps": apps},
         )
     ]
 

@@ -68,18 +68,26 @@ def test_a_healthy_installation_is_silent_and_what_then_ails_the_server_is_found
 
             admin.execute("alter system set autovacuum = off")
             admin.execute("alter system set archive_command = 'false'")
+            admin.execute("alter system set max_slot_wal_keep_size = '1MB'")
             admin.execute("select pg_reload_conf()")
+            admin.execute("select pg_create_physical_replication_slot('left_behind', true)")
             db.execute("begin")
             db.execute(
                 "insert into scheduler.run (app, executor, run_at) values ('shop', 'shell', now() + interval '1 day')"
             )
             db.execute("prepare transaction 'half done'")
-            admin.execute("select pg_switch_wal()")
+            for _ in range(5):
+                admin.execute("select pg_logical_emit_message(true, 'x', 'y')")
+                admin.execute("select pg_switch_wal()")
+            admin.execute("checkpoint")
             wait_until(lambda: one(admin, "select failed_count from pg_stat_archiver") > 0)
             wait_until(lambda: one(admin, "select setting from pg_settings where name = 'autovacuum'") == "off")
             found = codes(scheduler)
-            assert found.keys() == {"autovacuum_off", "archiving_fails"}, "what was prepared a moment ago is none yet"
-            assert found["archiving_fails"]["level"] == "error"
+            assert found.keys() == {"autovacuum_off", "archiving_fails", "slot_lost"}, (
+                "what was prepared a moment ago is none yet"
+            )
+            assert {one["level"] for one in found.values()} == {"error"}
+            assert found["slot_lost"]["remedy"] == "select pg_drop_replication_slot('left_behind');"
             held = json.loads(_examine(cluster.dsn))
             assert held == {"prepared_transaction": "rollback prepared 'half done';"}
             db.execute("rollback prepared 'half done'")
@@ -166,9 +174,9 @@ def test_it_is_said_in_lines_and_without_a_database_in_one(dsn: str) -> None:
     done = Scheduler(dsn)("doctor")
     assert done.returncode == 1
     assert (
-        "error: fsync_off: fsync is off: a crash of the machine may destroy the database.\n  remedy: alter system"
-        in (done.stdout)
+        "error: synchronous_commit_off: synchronous_commit is off: a crash may take back runs that were committed a "
+        "moment ago.\n  remedy: alter system set synchronous_commit = on;" in (done.stdout)
     )
-    assert done.stdout.splitlines()[-1].endswith("checks: 3 errors, 1 warnings")
+    assert done.stdout.splitlines()[-1].endswith("checks: 2 errors, 1 warnings")
     nowhere = Scheduler("postgresql://127.0.0.1:1/nowhere")
     assert "cannot connect to database nowhere" in nowhere.refuses("doctor")

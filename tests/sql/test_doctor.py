@@ -18,6 +18,7 @@ from scheduler.doctor import Finding, Limits, Report, examine, settings
 from scheduler.doctor.examine import INSTALLED, attempt
 from scheduler.errors import ConfigError
 from scheduler.session import Session
+from scheduler.store import watch
 from scheduler.store.watch import ailments
 from tests.conftest import Connect
 from tests.support.builders import APP, add_job, add_run, add_server, add_worker, claim, finish, one, own
@@ -26,7 +27,7 @@ from tests.support.jobs import NOON, plan_once, schedule
 
 ROOT = Path(__file__).parents[2]
 TESTS = ("tests/sql/test_doctor.py", "tests/process/test_doctor_processes.py", "tests/process/test_pooler.py")
-CARELESS = {"fsync_off", "full_page_writes_off", "synchronous_commit_off"}
+CARELESS = {"full_page_writes_off", "synchronous_commit_off"}
 """What is wrong with the server that tests run on; it is thrown away."""
 
 
@@ -49,11 +50,19 @@ async def test_a_new_database_lacks_nothing_but_the_partitions_that_a_server_mak
     assert found.left_out == []
 
 
-async def test_settings_that_lose_what_was_committed_are_errors(dsn: str) -> None:
+async def test_settings_that_lose_what_was_committed_are_errors(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded server has its fsync on the command line, so it cannot be turned off here: that it is, is told."""
     found = {finding.code: finding for finding in (await report(dsn)).findings}
     assert found.keys() >= CARELESS
     assert {found[code].level for code in CARELESS} == {"error"}
     assert found["synchronous_commit_off"].remedy.startswith("alter system set synchronous_commit = on;")
+    real = ailments.settings
+
+    async def told(conn: Session) -> watch.Row:
+        return {**await real(conn), "fsync": "off"}
+
+    monkeypatch.setattr(ailments, "settings", told)
+    assert "fsync_off" in await findings(dsn)
 
 
 async def test_a_database_without_the_schema_is_one_finding_and_the_rest_is_left_out(empty_dsn: str) -> None:
