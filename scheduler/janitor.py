@@ -15,14 +15,12 @@ from scheduler.link import Link
 from scheduler.loop import STEP
 from scheduler.store import duty, partition, request
 from scheduler.store.duty import Connection
-from scheduler.store.partition import TABLES, Partition
+from scheduler.store.partition import DAYS_AHEAD, TABLES, Partition
 
 log = logging.getLogger(__name__)
 
 REST = 600.0
 """Seconds between two looks."""
-DAYS_AHEAD = 3
-"""Days that have their partitions in advance: no server needs to be up for that long."""
 KEPT = 86_400.0
 """Seconds for which a request with an Idempotency-Key is remembered."""
 FORGETS = 20

@@ -173,7 +173,7 @@ class Server:
         async with self._links["heartbeat"].within(self.settings.statement_timeout) as conn:
             sent = time.monotonic()
             try:
-                now = await duty.heartbeat_server(conn, self.id or 0)
+                now = await duty.heartbeat_server(conn, self.id or 0, clock_ahead=self.clock.wall_offset)
             except psycopg.Error as error:
                 if not isinstance(from_database(error), LeaseLostError):
                     raise

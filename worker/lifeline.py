@@ -147,7 +147,7 @@ class Lifeline:
                 # Less than the limit, so that a connection that died in silence leaves time for a new one.
                 async with self._link.within(self._settings.heartbeat * 2) as conn:
                     sent = boottime()
-                    _, cancels = await store.heartbeat(conn, self._worker)
+                    _, cancels = await store.heartbeat(conn, self._worker, clock_ahead=self._clock.wall_offset)
                     # Looked at by a statement of its own: a heartbeat is answered after its commit, by which time
                     # what it says is 0.8 ms old, and runs held for their instant would start so much later.
                     asked = time.monotonic()

@@ -172,9 +172,14 @@ async def clock(conn: Connection) -> datetime:
     return now
 
 
-async def heartbeat(conn: Connection, worker: int) -> tuple[datetime, list[int]]:
-    """The database's time, and the runs whose cancellation was asked for. JS004: the worker was declared dead."""
-    cursor = await conn.execute("select h.now, h.cancels from scheduler.heartbeat(%s) h", (worker,))
+async def heartbeat(conn: Connection, worker: int, *, clock_ahead: float | None = None) -> tuple[datetime, list[int]]:
+    """The database's time, and the runs whose cancellation was asked for. JS004: the worker was declared dead.
+
+    `clock_ahead`: seconds that this machine's clock is ahead of the database's, for people to see.
+    """
+    cursor = await conn.execute(
+        "select h.now, h.cancels from scheduler.heartbeat(%s, %s::float8) h", (worker, clock_ahead)
+    )
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101
     return row[0], row[1]

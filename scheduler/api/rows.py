@@ -156,6 +156,54 @@ class Run(RunRow):
     attempts: list[Attempt]
 
 
+class Reason(TypedDict):
+    """`text`: a sentence; `remedy`: what can be done about it; `facts`: what it rests on, which differs by `code`."""
+
+    code: str
+    text: str
+    remedy: str | None
+    facts: dict[str, Any]
+
+
+class Event(TypedDict):
+    """Of a run's timeline."""
+
+    at: Instant
+    what: str
+    attempt: int | None
+    worker: int | None
+    label: str | None
+    fence: int | None
+    by: str | None
+    text: str | None
+    retry_at: Instant | None
+
+
+class Why(TypedDict):
+    """Why a run has not started yet, or how it went. `expected_at` null: not foreseeable."""
+
+    app: str
+    id: int
+    job: str | None
+    queue: str
+    executor: str
+    state: str
+    attempt: int
+    max_attempts: int
+    priority: int
+    run_at: Instant
+    scheduled_at: Instant | None
+    started_at: Instant | None
+    finished_at: Instant | None
+    worker: int | None
+    fence: int | None
+    now: Instant
+    reasons: list[Reason]
+    expected_at: Instant | None
+    queue_rate: float | None
+    timeline: list[Event]
+
+
 class LogLine(TypedDict):
     attempt: int
     line: int

@@ -9,7 +9,8 @@ watch       apps, locate, queues, servers, …     demo        the job of `run -
 imports     import …                             logs        logs
 bench       bench                                verify      verify
 limits      limit                                tokens      token …
-audit       audit …
+audit       audit …                              why          why
+doctor      doctor
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import audit, bench, imports, jobs, limits, logs, migrate, run, runs, tokens, verify, watch
+from scheduler.cli import audit, bench, doctor, imports, jobs, limits, logs, migrate, run, runs, tokens, verify, watch, why
 from scheduler.cli.failure import status_of
 
 
@@ -43,6 +44,8 @@ for command in (
     jobs.job,
     runs.runs,
     logs.logs,
+    why.why,
+    doctor.doctor,
     watch.apps,
     watch.locate,
     watch.queues,

@@ -66,6 +66,11 @@ def note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
+def text(value: str) -> None:
+    """A line; what users stored can neither break it nor drive the terminal."""
+    click.echo("\n".join(_printable(part) for part in value.split("\n")))
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Framed and coloured on a terminal; elsewhere plain columns, each row on one line, whatever its width."""
     cells = [[_cell(value) for value in row] for row in rows]
@@ -147,6 +152,10 @@ def _cell(value: Any) -> str:
     text = str(value)
     if len(text) > _CELL:
         text = f"{text[:_CELL]}…"
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
     # What users stored must neither break the row nor drive the terminal.
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 

@@ -202,7 +202,8 @@ class Embedded:
             with psycopg.connect(self.admin_dsn, autocommit=True, connect_timeout=10) as admin:
                 role = sql.Identifier(cluster.DATABASE)
                 if not admin.execute("select 1 from pg_roles where rolname = %s", [cluster.DATABASE]).fetchone():
-                    admin.execute(sql.SQL("create role {} login").format(role))
+                    # The doctor looks at what goes on in the whole server, which is this user's own.
+                    admin.execute(sql.SQL("create role {} login in role pg_monitor").format(role))
                 if not admin.execute("select 1 from pg_database where datname = %s", [cluster.DATABASE]).fetchone():
                     admin.execute(sql.SQL("create database {} owner {}").format(role, role))
         except psycopg.OperationalError as error:

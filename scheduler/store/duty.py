@@ -300,9 +300,12 @@ async def register_server(
     return int(await _answer(conn, query, [label, host, pid, address, version]))
 
 
-async def heartbeat_server(conn: Connection, server: int) -> datetime:
-    """The database's time. SQLSTATE JS004 when the server was declared dead."""
-    now: datetime = await _answer(conn, "select scheduler.heartbeat_server(%s)", [server])
+async def heartbeat_server(conn: Connection, server: int, *, clock_ahead: float | None = None) -> datetime:
+    """The database's time. SQLSTATE JS004 when the server was declared dead.
+
+    `clock_ahead`: seconds that this machine's clock is ahead of the database's, for people to see.
+    """
+    now: datetime = await _answer(conn, "select scheduler.heartbeat_server(%s, %s::float8)", [server, clock_ahead])
     return now
 
 

@@ -21,6 +21,9 @@ Connection = AsyncConnection[TupleRow]
 TABLES = {"history": "finished_at", "log": "at", "fire": "scheduled_at"}
 """The partitioned tables, each with the instant that it is partitioned by."""
 
+DAYS_AHEAD = 3
+"""Days that have their partitions in advance: no server needs to be up for that long."""
+
 LOCK_WAIT = "500ms"  # whoever comes after a waiting DDL statement waits behind it, finishes of runs among them
 _LOCK = 7_716_803  # the advisory lock of janitors
 _NAME = re.compile(rf"({'|'.join(TABLES)})_(\d{{4}})(\d\d)(\d\d)")

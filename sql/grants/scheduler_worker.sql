@@ -10,7 +10,7 @@ grant insert on scheduler.log to scheduler_worker;
 grant execute on function
     scheduler.clock(),
     scheduler.register_worker(text, text, integer, text[], text[], text[], integer, text),
-    scheduler.heartbeat(bigint), scheduler.retire_worker(bigint),
+    scheduler.heartbeat(bigint, double precision), scheduler.retire_worker(bigint),
     scheduler.next_due(text[], text[], text[], text[], text[]),
     scheduler.await_hints(text[], text[]), scheduler.decline_hints(),
     scheduler.hint_bucket(text), scheduler.hint_key(text, text),

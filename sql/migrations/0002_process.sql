@@ -13,6 +13,7 @@ create table scheduler.server (
     seen_at    timestamptz not null,
     stopped_at timestamptz,                -- it said good-bye
     dead_at    timestamptz,                -- it was declared dead
+    clock_ahead double precision,          -- seconds that its machine's clock is ahead of the database's, as it said last
     constraint server_pkey primary key (id)
 ) with (fillfactor = 70);
 
@@ -30,6 +31,7 @@ create table scheduler.worker (
     seen_at     timestamptz not null,
     stopped_at  timestamptz,
     dead_at     timestamptz,
+    clock_ahead double precision,          -- as of a server
     constraint worker_pkey primary key (id)
 ) with (fillfactor = 70);
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from scheduler import db as database
+from scheduler.doctor import Limits, examine
 from scheduler.listen import Listener
 from tests.support.command import Scheduler
 from tests.support.fleet import Fleet, wait_until
@@ -49,6 +50,19 @@ async def test_a_statement_behind_a_pooler_is_bounded_and_leaves_nothing_to_othe
         for _ in range(2 * BACKENDS):
             await conn.execute("select %s::integer", [1], prepare=True)
     assert set(left_on_backends(pooled).values()) == {("0", "0", 0, 0)}
+
+
+async def test_the_doctor_says_that_nobody_hears_behind_a_pooler_and_reads_all_the_same(
+    pooled: str, direct_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SCHEDULER_LISTEN_DSN", raising=False)
+    found = []
+    for listen in (None, direct_dsn):
+        if listen:
+            monkeypatch.setenv("SCHEDULER_LISTEN_DSN", listen)
+        async with await database.connect(pooled, name="doctor") as conn:
+            found.append({finding.code for finding in (await examine(conn, Limits())).findings})
+    assert [codes & {"pooler", "check_failed"} for codes in found] == [{"pooler"}, set()]
 
 
 async def test_a_transaction_left_idle_behind_a_pooler_is_ended(pooled: str) -> None:

@@ -97,10 +97,14 @@ class Fleet:
         queues: Sequence[str] = (),
         executors: Sequence[str] = ("python",),
         env: Mapping[str, str] | None = None,
+        skew: Path | None = None,
     ) -> Process:
-        """A worker process that is ready to work. A queue may be written NAME=SLOTS."""
+        """A worker process that is ready to work. A queue may be written NAME=SLOTS. `skew`: how far its wall clock is
+        off, a file of `scheduler.verify.skewed`.
+        """
         label = f"w{len(self.processes) + 1}"
-        command = [sys.executable, "-m", "scheduler.cli", "--dsn", dsn or self.dsn, "worker", "--name", label]
+        program = ["scheduler.cli"] if skew is None else ["scheduler.verify.skewed", str(skew)]
+        command = [sys.executable, "-m", *program, "--dsn", dsn or self.dsn, "worker", "--name", label]
         command += ["--app", "default", "shop", "--import", "tests.support.fleet_tasks"]
         command += ["--concurrency", str(concurrency), "--executors", ",".join(executors)]
         command += [f"--queue={queue}" for queue in queues]

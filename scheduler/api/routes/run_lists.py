@@ -15,6 +15,7 @@ from scheduler.api.problem import Problem
 from scheduler.api.routes.job_actions import NewRun, made
 from scheduler.errors import ConflictError
 from scheduler.store import define, watch
+from scheduler.why import Sight, explain
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
@@ -68,6 +69,14 @@ async def show_run(ask: Ask) -> rows.Run:
         run = await the_run(ask, conn)
         attempts = await watch.attempts(conn, run["app"], run["id"])
     row: rows.Run = {**run, "attempts": attempts}  # type: ignore[typeddict-item]
+    return row
+
+
+async def why_run(ask: Ask) -> rows.Why:
+    async with ask.data.reading() as conn:
+        sight = Sight(audit="admin" in ask.caller.scopes, others=ask.caller.apps is None)
+        answer = await explain(conn, await the_run(ask, conn), dead_after=ask.settings.dead_after, sight=sight)
+    row: rows.Why = answer.as_row()  # type: ignore[assignment]
     return row
 
 
@@ -136,6 +145,15 @@ OPERATIONS = (
         summary="A run, its result or error, and every attempt that was made.",
         tag="runs",
         answer=rows.Run,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/apps/{app}/runs/{run}/why",
+        handle=why_run,
+        scope="read",
+        summary="Why a run has not started yet, or how it went.",
+        tag="runs",
+        answer=rows.Why,
     ),
     Operation(
         method="POST",

@@ -6,6 +6,7 @@ a duration is a number of seconds. So one odd row that came by plain SQL cannot 
 reading       how such a page is read           known         which apps there are
 lanes         apps and queues, by what waits    definitions   jobs, with their past and future
 processes     servers and workers               executions    runs in every state, their attempts
+circumstances what bears on one run             ailments      what may be wrong with a database
 following     a run's log as it grows
 """
 

@@ -40,7 +40,7 @@ _APP_ROWS: LiteralString = """
     left join held l on l.app = k.app
     order by k.app
 """
-_LANES: LiteralString = """
+LANES: LiteralString = """
     unkeyed (app, queue) as (
         (
             select r.app, r.queue from scheduler.run r where r.concurrency_key is null
@@ -143,7 +143,7 @@ _QUEUES: LiteralString = """
 
 async def apps(conn: Connection, *, among: Sequence[str] | None = None, after: str = "", limit: int) -> list[Row]:
     """Apps by name, those later than `after`; with `among`, of these only."""
-    query = known.of(among) + "," + _LANES + _HELD + _APP_ROWS
+    query = known.of(among) + "," + LANES + _HELD + _APP_ROWS
     return await read(conn, query, {"among": among, "after": after, "limit": limit, "counted": COUNTED})
 
 
@@ -169,6 +169,6 @@ async def queues(
     limit: int,
 ) -> list[Row]:
     """Queues that have runs or jobs, by app and name, those later than `after`; with `among`, of these apps only."""
-    query: LiteralString = "with recursive" + _LANES + _QUEUES
+    query: LiteralString = "with recursive" + LANES + _QUEUES
     parameters = {"app": app, "among": among, "after_app": after[0], "after_queue": after[1]}
     return await read(conn, query, {**parameters, "limit": limit, "counted": COUNTED})
