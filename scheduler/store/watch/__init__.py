@@ -6,6 +6,7 @@ a duration is a number of seconds. So one odd row that came by plain SQL cannot 
 reading       how such a page is read           known         which apps there are
 lanes         apps and queues, by what waits    definitions   jobs, with their past and future
 processes     servers and workers               executions    runs in every state, their attempts and logs
+prospects     jobs as a forecast needs them
 """
 
 from scheduler.store.watch.definitions import job, jobs
@@ -13,6 +14,7 @@ from scheduler.store.watch.executions import attempts, finished, log_lines, run,
 from scheduler.store.watch.known import known_apps
 from scheduler.store.watch.lanes import apps, counted, locate, queues
 from scheduler.store.watch.processes import servers, workers
+from scheduler.store.watch.prospects import prospects
 from scheduler.store.watch.reading import COUNTED, Connection, Row, clock
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "known_apps",
     "locate",
     "log_lines",
+    "prospects",
     "queues",
     "run",
     "runs",
