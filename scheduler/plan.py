@@ -179,9 +179,8 @@ def _ahead(instants: _Instants, first: datetime, until: datetime) -> _Decision:
     job = instants.job
     limit = ROWS if job.overlap == "allow" else 1
     found = instants.listed(first, until + _MICROSECOND, limit)
-    return [
-        Fire(at, "planned", run_at=at + jitter(job.app, job.jobs[0], job.jitter, at)) for at in found
-    ], instants.next(found[-1])
+    fires = [Fire(at, "planned", run_at=at + jitter(job.app, job.jobs[0], job.jitter, at)) for at in found]
+    return fires, instants.next(found[-1])
 
 
 def _late(instants: _Instants, first: datetime) -> _Decision:
