@@ -73,7 +73,7 @@ async def planned(dsn: str, db: psycopg.Connection, clock: Clock, end: datetime)
 
 @pytest.mark.parametrize(("start", "jobs", "hours"), [(SPRING, DENSE, 5), (APRIL, SPARSE, 14 * 24)])
 async def test_what_is_forecast_is_what_the_planner_then_plans(
-    dsn: str, db: psycopg.Connection, clock: Clock, start: str, jobs: dict[str, Row], hours: int
+    *, dsn: str, db: psycopg.Connection, clock: Clock, start: str, jobs: dict[str, Row], hours: int
 ) -> None:
     begin = datetime.fromisoformat(start)
     clock.set(begin - timedelta(hours=2))
@@ -152,9 +152,7 @@ async def test_a_job_that_waits_for_its_own_end_is_estimated_by_how_long_its_run
     assert one.is_estimated
     assert one.series is not None
     first = read.jobs[0]["after_at"] + timedelta(minutes=20)
-    assert one.series.instants() == [
-        first + number * timedelta(minutes=30) for number in range(len(one.series.instants()))
-    ]
+    assert one.series.instants() == [first + number * timedelta(minutes=30) for number in range(8)]
     assert (told["estimated"], told["fires"], told["peaks"][0]["largest"][0]["estimated"]) == (1, 8, True)
     assert told["overlaps"] == []
 
@@ -184,7 +182,7 @@ async def test_a_queue_with_more_runs_at_a_time_than_slots_or_limits_allow_is_na
     for name in ("slow", "side by side"):
         overlap = "allow" if name == "side by side" else "skip"
         schedule(db, name, "*/10 * * * *", queue=name, overlap=overlap)
-        ran(db, clock, name, seconds=1_500, queue=name)
+        ran(db, clock, name, seconds=1_500)
     worker = add_worker(db)
     db.execute("update scheduler.worker set concurrency = 4, executors = '{python}' where id = %s", [worker])
     db.execute("update scheduler.worker set stopped_at = scheduler.clock() where id <> %s", [worker])
@@ -246,11 +244,11 @@ async def prospects(dsn: str, clock: Clock, hours: int = 1) -> dict[str, Prospec
     return {row["name"]: makes.of(row) for row in (await gathered(dsn, APP)).jobs}
 
 
-def ran(db: psycopg.Connection, clock: Clock, job: str, *, seconds: float, queue: str = "default") -> None:
+def ran(db: psycopg.Connection, clock: Clock, job: str, *, seconds: float) -> None:
     """An attempt of the job that took so long, by the worker protocol; the time is then what it was."""
     now = clock.now
     clock.set(now - timedelta(days=1))
-    run = add_run(db, job=job, queue=queue)
+    run = add_run(db, job=job)
     worker = add_worker(db)
     lease, taken = claim(db, worker)
     assert taken == [run]
