@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from scheduler.forecast.chart import condensed
+from scheduler.forecast.chart import ROUND, condensed
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _LINES = 8
@@ -37,9 +37,10 @@ def _cell(height: int, highest: int, line: int, *, is_plain: bool) -> str:
 def _axis(start: datetime, step: int, columns: int) -> str:
     """The time at some of the columns."""
     form = "%H:%M" if step * columns <= 36 * 60 else "%m-%d %H:%M"
-    texts = len(f"{start:{form}}") + 3
+    apart = max(len(f"{start:{form}}") + 3, columns // 8)
+    every = next((minutes // step for minutes in ROUND if minutes >= apart * step and minutes % step == 0), apart)
     line = ""
-    for column in range(0, columns, max(texts, columns // 6)):
+    for column in range(0, columns, every):
         line = f"{line:<{column}}{start + column * timedelta(minutes=step):{form}}"
     return line
 

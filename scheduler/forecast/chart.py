@@ -8,6 +8,8 @@ from typing import Any
 
 _FILL, _BEFORE = "#2f6f8f", "#b0562f"
 _WIDTH, _HEIGHT = 10.0, 3.2  # inches
+ROUND = (1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 240, 360, 720, 1_440, 2_880, 7_200, 10_080, 14_400)
+"""Minutes that go together, so that times beside a chart are round."""
 _MOST = 2_000
 """Steps of the line: a month of minutes drew 43,200, an SVG of some megabytes in which no more was to be seen."""
 
@@ -41,5 +43,6 @@ def draw(document: dict[str, Any], path: Path) -> None:
 
 def condensed(counts: list[int], most: int) -> tuple[int, list[int]]:
     """The counts as at most so many: how many go together, and the greatest of each."""
-    step = -(-len(counts) // most)
+    needed = -(-len(counts) // most)
+    step = next((one for one in ROUND if one >= needed), needed)
     return step, [max(counts[begin : begin + step]) for begin in range(0, len(counts), step)]
