@@ -10,22 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 MINUTE = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """Later than `now`, earlier than `end`. Minute 0 is the one that `now` lies in."""
 
     now: datetime
     minutes: int
 
-    @property
+    @cached_property
     def start(self) -> datetime:
         return self.now.replace(second=0, microsecond=0)
 
-    @property
+    @cached_property
     def end(self) -> datetime:
         return self.start + self.minutes * MINUTE
 
@@ -35,7 +36,7 @@ class Span:
     def at(self, minute: int) -> datetime:
         return self.start + minute * MINUTE
 
-    @property
+    @cached_property
     def whole(self) -> int:
         """All of its minutes."""
         return (1 << self.minutes) - 1
