@@ -19,7 +19,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415  an extra; no pyplot, which would look for a screen
 
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-    axis = figure.subplots()
+    axis: Any = figure.subplots()
     told = document.get("after", document)
     step, heights = condensed(told["per_minute"], _MOST)
     start: datetime = told["start"]

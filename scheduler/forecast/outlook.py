@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduler.forecast.minutes import Span, Tally, spread
-from scheduler.forecast.prospect import Prospect
+from scheduler.forecast.prospect import Prospect, Quiet
 from scheduler.forecast.series import Series
 
 Row = dict[str, Any]
@@ -69,7 +69,7 @@ def outlook(found: Sequence[Prospect], span: Span, workers: Sequence[Row], *, pe
     }
 
 
-_QUIET = ("paused", "on demand", "invalid", "over")
+_QUIET: tuple[Quiet, ...] = ("paused", "on demand", "invalid", "over")
 
 
 def _key(why: str) -> str:
@@ -129,7 +129,8 @@ def _occupied(found: Sequence[Prospect], span: Span, workers: Sequence[Row]) -> 
     for one in found:
         if one.row["executor"] != "event" and one.fires:  # events are for clients: no worker takes them
             queues[one.row["app"], one.row["queue"]].append(one)
-    all_of_them, rows = Tally(), []
+    all_of_them = Tally()
+    rows: list[Row] = []
     for (app, queue), ones in queues.items():
         busy = Tally()
         for one in ones:
@@ -180,7 +181,7 @@ def _lane(app: str, queue: str, ones: Sequence[Prospect], workers: Sequence[Row]
     rate = None
     if row["rate_limit"] is not None:
         # A full bucket may be emptied within a minute, and is filled again as often as its interval goes into one.
-        rate = row["rate_limit"] * max(1.0, 60 / row["rate_interval"])
+        rate = row["rate_limit"] * max(1.0, 60 / (row["rate_interval"] or math.inf))
     return Lane(slots, row["concurrency_limit"], rate)
 
 

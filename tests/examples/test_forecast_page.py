@@ -38,4 +38,4 @@ def test_the_examples_of_the_page_work_and_show_what_it_shows(dsn: str, clock: C
     assert len(month["per_minute"]) == 30 * 24 * 60
     assert "<svg" in (tmp_path / "forecast.svg").read_text(encoding="utf-8")
     assert re.search(r"^fires of shop/nightly +1 +4$", said[-1], re.MULTILINE)
-    assert re.search(r"^fires of shop/report +- +16$", said[-1], re.MULTILINE)
+    assert re.search(r"^fires of shop/report +- +15$", said[-1], re.MULTILINE)
