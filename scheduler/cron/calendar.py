@@ -48,7 +48,7 @@ def times_of(expression: str) -> Times:
     if isinstance(search, PlainSearch):
         seconds, minutes, hours = search.seconds, search.minutes, search.hours
     else:
-        listed = [tuple(int(value) for value in part if value != "*") for part in search.expanded]
+        listed = [tuple(int(value) for value in part if str(value).isdigit()) for part in search.expanded]
         minutes, hours = listed[0] or _MINUTES, listed[1] or _HOURS
         seconds = (listed[5] or _MINUTES) if len(listed) > 5 else (0,)  # noqa: PLR2004  the sixth field
     bits = 0
