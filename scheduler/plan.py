@@ -34,7 +34,7 @@ ROWS = 1_000
 
 _MICROSECOND = timedelta(microseconds=1)
 # 30 to 60 µs each. Jobs share few schedules, and each is planned again and again.
-_parse = lru_cache(maxsize=16_384)(parse)
+parse_once = lru_cache(maxsize=16_384)(parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def plan(job: DueJobs, until: datetime, *, pulse_below: timedelta = timedelta(0)
     `error`, a period below `pulse_below` one for workers.
     """
     try:
-        schedule = _parse(job.schedule, job.timezone, dst_gap=job.dst_gap, dst_fold=job.dst_fold)
+        schedule = parse_once(job.schedule, job.timezone, dst_gap=job.dst_gap, dst_fold=job.dst_fold)
     except ScheduleError as error:
         return Plan(job, error=str(error))
     instants = _Instants(job, schedule)
@@ -100,6 +100,17 @@ def plan(job: DueJobs, until: datetime, *, pulse_below: timedelta = timedelta(0)
     late = first < job.read_at - TOLERANCE
     fires, next_at = _late(instants, first) if late else _ahead(instants, first, until)
     return Plan(job, next_at, tuple(fires), delay)
+
+
+def jitter(app: str, job: str, most: float, at: datetime) -> timedelta:
+    """The same for an instant whoever plans it, and however often: no dice, so an edit does not move a run.
+
+    At most so many seconds.
+    """
+    if not most:
+        return timedelta(0)
+    digest = hashlib.blake2b(f"{app}\0{job}\0{at.isoformat()}".encode(), digest_size=8).digest()
+    return timedelta(seconds=most * int.from_bytes(digest) / 2**64)
 
 
 def _needs_no_rows(job: DueJobs, schedule: Schedule) -> bool:
@@ -168,7 +179,8 @@ def _ahead(instants: _Instants, first: datetime, until: datetime) -> _Decision:
     job = instants.job
     limit = ROWS if job.overlap == "allow" else 1
     found = instants.listed(first, until + _MICROSECOND, limit)
-    return [Fire(at, "planned", run_at=at + _jitter(job, at)) for at in found], instants.next(found[-1])
+    fires = [Fire(at, "planned", run_at=at + jitter(job.app, job.jobs[0], job.jitter, at)) for at in found]
+    return fires, instants.next(found[-1])
 
 
 def _late(instants: _Instants, first: datetime) -> _Decision:
@@ -221,14 +233,6 @@ def _without_a_run(instants: _Instants, first: datetime, end: datetime, outcome:
 
 def _lateness(job: DueJobs, at: datetime) -> str:
     return f"{timedelta(seconds=round((job.read_at - at).total_seconds()))} late"
-
-
-def _jitter(job: DueJobs, at: datetime) -> timedelta:
-    """The same for an instant whoever plans it, and however often: no dice, so an edit does not move a run."""
-    if not job.jitter:
-        return timedelta(0)
-    digest = hashlib.blake2b(f"{job.app}\0{job.jobs[0]}\0{at.isoformat()}".encode(), digest_size=8).digest()
-    return timedelta(seconds=job.jitter * int.from_bytes(digest) / 2**64)
 
 
 def _interval(duration: timedelta | None) -> str | None:

@@ -14,10 +14,10 @@ _FIGURE, _FLOOR = "#2f6f8f", "#c9ced6"
 _ROW, _HEAD, _WIDTH = 0.42, 1.1, 10.0  # inches
 
 
-def ensure_installed() -> None:
+def ensure_installed(option: str = "--plot") -> None:
     """MissingExtraError, before anything is measured, when no chart could be drawn of it."""
     if find_spec("matplotlib") is None:
-        raise MissingExtraError("--plot", "bench")
+        raise MissingExtraError(option, "bench")
 
 
 def draw(document: dict[str, Any], path: Path) -> None:

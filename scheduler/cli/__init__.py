@@ -10,7 +10,7 @@ imports     import …                             logs        logs
 bench       bench                                verify      verify
 limits      limit                                tokens      token …
 audit       audit …                              why          why
-doctor      doctor
+doctor      doctor                               forecast     forecast, with blocks for its chart
 """
 
 from __future__ import annotations
@@ -20,7 +20,23 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import audit, bench, doctor, imports, jobs, limits, logs, migrate, run, runs, tokens, verify, watch, why
+from scheduler.cli import (
+    audit,
+    bench,
+    doctor,
+    forecast,
+    imports,
+    jobs,
+    limits,
+    logs,
+    migrate,
+    run,
+    runs,
+    tokens,
+    verify,
+    watch,
+    why,
+)
 from scheduler.cli.failure import status_of
 
 
@@ -54,6 +70,7 @@ for command in (
     watch.servers,
     watch.workers,
     tokens.token,
+    forecast.forecast,
     imports.imports,
     bench.bench,
     verify.verify,

@@ -7,6 +7,7 @@ expression   five or six fields → the wall-clock times they name (on naive tim
 plain        the next match of plain numbers; what only a calendar can tell is croniter's
 fields       one field → the values it allows
 wallclock    wall-clock times → instants: zones, gaps, folds
+calendar     all times at once: days, minutes of a day, jumps of a zone
 duration     1h30m10s → timedelta
 """
 

@@ -31,7 +31,7 @@ class PlainSearch:
         """The first match after `wall` (naive, whole seconds), or None: there is none within 50 years."""
         start = wall + _SECOND
         day = start.date()
-        if self._matches(day):
+        if self.matches(day):
             found = self._next_time(start.hour, start.minute, start.second)
             if found is not None:
                 return datetime.combine(day, found)
@@ -40,14 +40,15 @@ class PlainSearch:
             return None
         return datetime.combine(following, time(self.hours[0], self.minutes[0], self.seconds[0]))
 
-    def _matches(self, day: date) -> bool:
+    def matches(self, day: date) -> bool:
+        """Whether it is one of the days."""
         return day.month in self.months and day.day in self.days and day.isoweekday() % 7 in self.weekdays
 
     def _next_day(self, day: date) -> date | None:
         last_year = day.year + YEARS
         while day.year <= last_year:
             day = _next_month(day) if day.month not in self.months else date.fromordinal(day.toordinal() + 1)
-            if self._matches(day):
+            if self.matches(day):
                 return day
         return None
 

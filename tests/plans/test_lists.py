@@ -102,6 +102,7 @@ OF_APPS = {
 }
 PAGE_BLOCKS = PAGE * PARTITIONS + LEASES
 PAGES_BLOCKS = PAGE_BLOCKS * APPS
+A_FORECAST = {"run": 2 * PAGE, "job": 3 * PAGE, "job_schedule": 3 * PAGE, "pulse": 2 * PAGE, "queue_limit": 2 * PAGE}
 A_JOB = {"run": 5, "history": 5 * PARTITIONS, "job": 5, "job_schedule": 5, "pulse": 5}
 
 CHANGES = [
@@ -415,6 +416,20 @@ LISTS = [
         most={"audit": 10 * PAGE, "audit_head": 5},
         through={"audit": {"audit_pkey"}},
         blocks=40 * PAGE,
+    ),
+    Question(
+        name="what a forecast needs of jobs",
+        ask=lambda conn, _: watch.prospects(conn, attempts=PAGE, limit=PAGE),
+        most={**A_FORECAST, "history": (PAGE + PARTITIONS) * PAGE},
+        through=OF_JOB,
+        blocks=(PAGE + 3 * PARTITIONS) * PAGE,
+    ),
+    Question(
+        name="what a forecast needs of jobs of an app",
+        ask=lambda conn, _: watch.prospects(conn, app="mail", after=("mail", "job 5"), attempts=PAGE, limit=PAGE),
+        most={**A_FORECAST, "history": (PAGE + PARTITIONS) * PAGE},
+        through=OF_JOB,
+        blocks=(PAGE + 3 * PARTITIONS) * PAGE,
     ),
     Question(
         name="the last success of a job",

@@ -7,7 +7,7 @@ reading       how such a page is read           known         which apps there a
 lanes         apps and queues, by what waits    definitions   jobs, with their past and future
 processes     servers and workers               executions    runs in every state, their attempts
 circumstances what bears on one run             ailments      what may be wrong with a database
-following     a run's log as it grows
+following     a run's log as it grows           prospects     jobs as a forecast needs them
 """
 
 from scheduler.store.watch.definitions import job, jobs
@@ -16,6 +16,7 @@ from scheduler.store.watch.following import EVERY, Following
 from scheduler.store.watch.known import known_apps
 from scheduler.store.watch.lanes import apps, counted, locate, queues
 from scheduler.store.watch.processes import servers, workers
+from scheduler.store.watch.prospects import prospects
 from scheduler.store.watch.reading import COUNTED, Connection, Row, clock
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "jobs",
     "known_apps",
     "locate",
+    "prospects",
     "queues",
     "run",
     "runs",

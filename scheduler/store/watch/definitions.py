@@ -7,13 +7,13 @@ from typing import LiteralString
 
 from scheduler.store.watch.reading import Connection, Row, read
 
-_EVERY_JOB: LiteralString = """
+EVERY_JOB: LiteralString = """
     with page as materialized (
         select * from scheduler.job j where (j.app, j.name) > (%(after_app)s, %(after_name)s)
         order by j.app, j.name limit %(limit)s
     )
 """
-_JOBS_OF_APP: LiteralString = """
+JOBS_OF_APP: LiteralString = """
     with page as materialized (
         select * from scheduler.job j
         where j.app = %(app)s and (j.app, j.name) > (%(after_app)s, %(after_name)s)
@@ -87,8 +87,8 @@ async def jobs(
     """
     parameters = {"app": app, "among": among, "after_app": after[0], "after_name": after[1], "limit": limit}
     page: LiteralString
-    page = _EVERY_JOB if among is None else _JOBS_OF_APPS
-    return await read(conn, (page if app is None else _JOBS_OF_APP) + _JOBS, parameters)
+    page = EVERY_JOB if among is None else _JOBS_OF_APPS
+    return await read(conn, (page if app is None else JOBS_OF_APP) + _JOBS, parameters)
 
 
 async def job(conn: Connection, app: str, name: str) -> Row | None:
