@@ -5,11 +5,12 @@
             ├─ planner     woken by scheduler_job (a definition changed, a run of a job ended, an app has a new owner)
             ├─ reclaimer
             ├─ janitor
+            ├─ lookout     whether alarms fire
             └─ listener
 
 Servers are equal and know nothing of each other: what keeps them apart is in the database. A duty has a connection of
 its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all: the assigner, whose
-statements are short, uses the reclaimer's.
+statements are short, uses the reclaimer's, and the lookout, which may be late, the janitor's.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from scheduler.errors import LeaseLostError, SchedulerError, from_database
 from scheduler.janitor import REST, Janitor
 from scheduler.link import Link
 from scheduler.listen import Listener
+from scheduler.lookout import Lookout
 from scheduler.loop import Loop, describe
 from scheduler.planner import Planner
 from scheduler.reclaimer import Reclaimer
@@ -76,6 +78,7 @@ class Server:
             "planner": Loop("planner", self._planner.run_once, floor=settings.poll),
             "reclaimer": Loop("reclaimer", Reclaimer(self._links["reclaimer"], settings).run_once, floor=settings.poll),
             "janitor": Loop("janitor", Janitor(self._links["janitor"], settings).run_once, floor=REST),
+            "lookout": Loop("lookout", Lookout(self._links["janitor"], settings).run_once, floor=settings.alarm_every),
         }
         standing.unite(dsn, listen_dsn or dsn)
         self.listener = Listener(
