@@ -1,7 +1,7 @@
 """Looks whether alarms fire. What it finds is told by runs of the app `_alarms`, which it only writes.
 
-Any server looks, whichever app it owns: an app is looked at by whoever locks its row first, so an app without jobs, which
-nobody owns, has alarms too. Without alarms there is nothing to lock, and a look is one probe of an empty index.
+Any server looks, whichever app it owns: an app is looked at by whoever locks its row first, so an app without jobs,
+which nobody owns, has alarms too. Without alarms there is nothing to lock, and a look is one probe of an empty table.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ watch       apps, locate, queues, servers, …     records     what services log
 imports     import …                             demo        the job of `run --demo`
 bench       bench                                verify      verify
 limits      limit                                tokens      token …
-audit       audit …
+audit       audit …                              alarms     alarm …
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import click
 
 import scheduler
-from scheduler.cli import audit, bench, imports, jobs, limits, migrate, run, runs, tokens, verify, watch
+from scheduler.cli import alarms, audit, bench, imports, jobs, limits, migrate, run, runs, tokens, verify, watch
 from scheduler.cli.failure import status_of
 
 
@@ -48,6 +48,7 @@ for command in (
     watch.queues,
     limits.limit,
     audit.audit,
+    alarms.alarm,
     watch.servers,
     watch.workers,
     tokens.token,

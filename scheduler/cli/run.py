@@ -149,8 +149,8 @@ def worker(
 ) -> None:
     """Run a worker only, for the apps it is given.
 
-    Executors: python, http and alarm unless --executors says otherwise. A queue's SLOTS are how many of its runs are executed
-    at a time; without, as many as --concurrency. TERM or Ctrl-C lets what runs end; a second one gives it up.
+    Executors: python, http and alarm unless --executors says otherwise. A queue's SLOTS are how many of its runs are
+    executed at a time; without, as many as --concurrency. TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
     if not options["apps"]:
         raise click.UsageError("--app NAME is needed: the apps to work for")

@@ -37,7 +37,9 @@ _LIST: LiteralString = """
 _ONE: LiteralString = "where a.app = %(app)s and a.name = %(name)s"
 _ADD: LiteralString = """
     insert into scheduler.alarm as a (app, name, kind, job, times, within, channels, gather, pause, repeat)
-    values (%(app)s, %(name)s, %(kind)s, %(job)s, %(times)s, %(within)s, %(channels)s, %(gather)s, %(pause)s, %(repeat)s)
+    values (
+        %(app)s, %(name)s, %(kind)s, %(job)s, %(times)s, %(within)s, %(channels)s, %(gather)s, %(pause)s, %(repeat)s
+    )
     on conflict on constraint alarm_pkey do update set
         kind = excluded.kind, job = excluded.job, times = excluded.times, within = excluded.within,
         channels = excluded.channels, gather = excluded.gather, pause = excluded.pause, repeat = excluded.repeat

@@ -16,11 +16,13 @@ from typing import Any
 
 @dataclass
 class Hooks:
-    """`got` holds of each request its path, with its query, and its JSON; `refuses` so many of the next are answered 500."""
+    """`got` holds of each request path and query, JSON, and headers; so many as `refuses` says are answered 500."""
 
     port: int
     got: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     refuses: int = 0
+    broken: set[str] = field(default_factory=set)
+    """Paths that are answered 500."""
     answer: dict[str, Any] = field(default_factory=lambda: {"errcode": 0, "errmsg": "ok"})
 
     def url(self, path: str = "/") -> str:
@@ -34,10 +36,10 @@ class Hooks:
 @contextmanager
 def hooks() -> Iterator[Hooks]:
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  the library's name
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if kept.refuses > 0:
-                kept.refuses -= 1
+            if kept.refuses > 0 or self.path in kept.broken:
+                kept.refuses -= self.path not in kept.broken
                 self.send_response(500)
                 self.end_headers()
                 return

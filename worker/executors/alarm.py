@@ -1,8 +1,8 @@
 """Notices of alarms: `{"channel", "notice"}`, as `scheduler.write_notices` writes them into the app `_alarms`.
 
 Webhooks, Slack and DingTalk are requests of the `http` executor, with its rules for internal addresses; e-mail goes
-through the server that the worker's environment names. Secrets may stand in the channel, and nowhere in the notice: that
-holds what others wrote.
+through the server that the worker's environment names. Secrets may stand in the channel, and nowhere in the notice:
+that holds what others wrote.
 """
 
 from __future__ import annotations

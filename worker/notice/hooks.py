@@ -47,7 +47,7 @@ def check(channel: Channel, answer: dict[str, Any]) -> None:
 
 
 def _signed(url: str, secret: str | None) -> str:
-    """With the time in milliseconds and its HMAC-SHA256, which DingTalk takes for an hour; so each attempt signs anew."""
+    """With the time in milliseconds and its HMAC-SHA256. DingTalk takes it for an hour: each attempt signs anew."""
     if not secret:
         return url
     timestamp = str(round(time.time() * 1000))

@@ -80,7 +80,7 @@ def _message(channel: dict[str, Any], notice: Notice, run: int) -> EmailMessage:
         raise ExecutionFailed(f"bad address: {_line(str(error))}", final=True) from None
     message["Subject"] = " ".join(wording.subject(notice).split())
     message["Date"] = formatdate()
-    # The same for all attempts of a run, so that who gets it twice can tell; and one thread for all notices of an alarm.
+    # The same for all attempts of a run, so that who gets it twice can tell; all notices of an alarm are one thread.
     host = sender.rpartition("@")[2]
     message["Message-ID"] = f"<walclock-{run}@{host}>"
     alarm = hashlib.sha256(f"{notice['app']}\0{notice['alarm']}".encode()).hexdigest()[:16]

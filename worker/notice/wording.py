@@ -64,10 +64,11 @@ def _what(notice: Notice) -> str:
     count = notice["count"]
     many = f"{'more than ' if notice.get('at_least') else ''}{count:,}"
     of = f" of job {job}" if job else ""
+    it = "it" if count == 1 else "them"
     texts = {
         "failed": f"{many} {_n(count, 'run')}{of} failed for good",
         "failing": f"{many} {_n(count, 'attempt')}{of} failed",
-        "poison": f"{many} {_n(count, 'run')}{of} killed the worker that ran {'it' if count == 1 else 'them'}, three times in a row",
+        "poison": f"{many} {_n(count, 'run')}{of} killed the worker that ran {it}, three times in a row",
         "missed": f"{many} {_n(count, 'fire')}{of} {'was' if count == 1 else 'were'} missed",
         "late": f"runs{of} wait for more than {within} after they were due",
         "no_success": f"job {job} had no success within {within}"

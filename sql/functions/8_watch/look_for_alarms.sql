@@ -19,7 +19,8 @@ begin
     --
     -- An attempt's end is the worker's word, and may be reported late: so what happened in the last p_settle is counted anew
     -- by each look, and only then passed. A gap between looks may have been the database's, in which no worker could report
-    -- either: after one longer than half of p_settle nothing is passed for as long as p_settle.
+    -- either: after one longer than half of p_settle nothing is passed for as long as p_settle. Further gaps in that time do not
+    -- make it longer, or an app whose looks are always late would never get on.
     for v_look in
         select l.* from scheduler.alarm_look l
         where l.looked_at <= v_now - p_every
@@ -31,7 +32,9 @@ begin
         alarms := 0;
         firing := 0;
         v_steady := case
-            when v_look.looked_at < v_now - greatest(p_settle / 2, 2 * p_every) then v_now else v_look.steady_at
+            when v_look.looked_at < v_now - greatest(p_settle / 2, 2 * p_every)
+                and v_look.steady_at <= greatest(v_look.looked_at, v_look.cursor_at) - p_settle then v_now
+            else v_look.steady_at
         end;
         v_events := null;
         v_until := v_look.cursor_at;

@@ -32,6 +32,9 @@ def add_alarm(db: psycopg.Connection, kind: str, name: str = "a", **columns: Any
         f"insert into scheduler.alarm ({', '.join(values)}) values ({', '.join(['%s'] * len(values))})".encode(),
         list(values.values()),
     )
+    # A moment ago: the clock stands still, and what happens in the very instant is not about it yet.
+    db.execute("update scheduler.alarm set created_at = created_at - interval '1 s' where name = %s", [name])
+    db.execute("update scheduler.alarm_look set cursor_at = cursor_at - interval '1 s'")
 
 
 def look(db: psycopg.Connection, settle: float = SETTLE) -> list[tuple[Any, ...]]:
@@ -63,7 +66,7 @@ def one_claim(db: psycopg.Connection, worker: int) -> tuple[int, list[int]]:
     return found[0][0], [run for _, run in found]
 
 
-def finish_all(
+def finish_all(  # noqa: PLR0917  a lease, and how it ends
     db: psycopg.Connection, worker: int, lease: int, runs: list[int], outcome: str = "failed", at: Any = None
 ) -> int:
     query: LiteralString = (
@@ -225,8 +228,8 @@ def test_an_app_with_many_jobs_is_looked_through_for_those_without_a_success(
     ]
     with db.cursor() as cursor:
         cursor.executemany(
-            "insert into scheduler.history (app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts,"
-            " run_at, finished_at) values ('shop', 'default', %s, %s, 'x', '{}', %s, 1, 0, 1, now(), %s)",
+            "insert into scheduler.history (app, queue, id, job, executor, spec, outcome, attempt, priority,"
+            " max_attempts, run_at, finished_at) values ('shop', 'default', %s, %s, 'x', '{}', %s, 1, 0, 1, now(), %s)",
             [(number, f"job {number:03}", outcome, at) for number, at, outcome in silent_since],
         )
     walk(db, at_noon, 20)
