@@ -319,3 +319,18 @@ def test_a_rule_that_makes_no_sense_is_refused_by_name(
 ) -> None:
     with pytest.raises(CheckViolation, match=rule):
         add_alarm(db, **({"kind": "failed"} | columns))
+
+
+def test_a_notice_is_a_run_for_each_channel_and_a_judgement_without_news_changes_nothing(
+    db: psycopg.Connection,
+) -> None:
+    add_alarm(db, "failed", channels=json.dumps(HOOK * 3))
+    runs = one(db, "select scheduler.write_notices(a, 'test', '{}') from scheduler.alarm a")
+    assert column(db, "select id from scheduler.run where (app, executor) = ('_alarms', 'alarm') order by id") == runs
+    assert len(one(db, "select scheduler.test_alarm('shop', 'a')")) == 3
+    judged: LiteralString = """
+        select (scheduler.judge_alarm(a, row('shop', 'a', null, null, null, 0, '{}', null, null, '{}', '')::scheduler.alarm_state,
+            scheduler.clock(), '{}', 0, '{}')).since_at
+        from scheduler.alarm a
+    """
+    assert one(db, judged) is None

@@ -21,9 +21,14 @@ MINE, THEIRS = "mine", "theirs"
 EVERY_ROLE = ("scheduler_reader", "scheduler_producer", "scheduler_worker", "scheduler_admin")
 OF_APP = (
     "app", "job", "job_schedule", "fire", "owner", "run", "lease", "run_key", "slot", "queue_limit", "history", "log",
-    "pulse", "audit", "audit_head", "audit_pending", "event_lock", "idempotency",
+    "pulse", "audit", "audit_head", "audit_pending", "event_lock", "idempotency", "alarm", "alarm_state", "alarm_look",
 )  # fmt: skip
-READABLE = (*(table for table in OF_APP if table not in {"audit_pending", "idempotency"}), "runs", "worker", "token")
+READABLE = (
+    *(table for table in OF_APP if table not in {"audit_pending", "idempotency", "alarm_look"}),
+    "runs",
+    "worker",
+    "token",
+)
 SECRET = "the-secret-of-theirs"  # in what every row of theirs holds that can hold a text
 STEPS = 1500
 
@@ -53,6 +58,8 @@ FILL = """
         select r.app, r.id, 1, now(), now() + interval '1 hour' from scheduler.run r
         where r.app = '{}' and r.executor = 'event';
     insert into scheduler.idempotency (app, token, key, kept_at, answer) values ('{}', '[]', '[]', now(), '[]');
+    insert into scheduler.alarm (app, name, kind, channels) values ('{}', 'a', 'failed', '[{"channel": "webhook", "url": "[]"}]');
+    insert into scheduler.alarm_state (app, alarm, latest) values ('{}', 'a', '{"error": "[]"}');
 """
 
 
