@@ -1,4 +1,4 @@
-"""A look for alarms reads what has happened since the last one, and a probe for each queue and job, of any large database."""
+"""A look for alarms reads what has happened since the last one, and a probe for each queue and job."""
 
 from __future__ import annotations
 

@@ -329,8 +329,10 @@ def test_a_notice_is_a_run_for_each_channel_and_a_judgement_without_news_changes
     assert column(db, "select id from scheduler.run where (app, executor) = ('_alarms', 'alarm') order by id") == runs
     assert len(one(db, "select scheduler.test_alarm('shop', 'a')")) == 3
     judged: LiteralString = """
-        select (scheduler.judge_alarm(a, row('shop', 'a', null, null, null, 0, '{}', null, null, '{}', '')::scheduler.alarm_state,
-            scheduler.clock(), '{}', 0, '{}')).since_at
+        select (scheduler.judge_alarm(a, s, scheduler.clock(), '{}', 0, '{}')).since_at
         from scheduler.alarm a
+        cross join (
+            select row('shop', 'a', null, null, null, 0, '{}', null, null, '{}', '')::scheduler.alarm_state as s
+        ) s
     """
     assert one(db, judged) is None

@@ -175,6 +175,7 @@ def test_no_function_with_its_owners_rights_touches_another_app(tenant: Tenant, 
         "retry": ["retry('theirs', 1)", f"retry('theirs', {running})"],
         "trigger": ["trigger('theirs', 'nightly')", "trigger('theirs', 'none')"],
         "lost_leases": [f"lost_leases('theirs', array[{lease}])"],
+        "test_alarm": ["test_alarm('theirs', 'a')", "test_alarm('theirs', 'none')"],
         "record": ["record('theirs', 'add', 'job x', null, null)"],
     }
     before = all_of(db, THEIRS)
@@ -342,6 +343,8 @@ class Fuzzer:
             "jsonb[]": ["null"],
             "json": ["null", "'{}'"],
             "scheduler.job": ["null", "(select j from scheduler.job j where j.app = 'theirs' limit 1)"],
+            "scheduler.alarm": ["null", "(select a from scheduler.alarm a where a.app = 'theirs' limit 1)"],
+            "scheduler.alarm_state": ["null", "(select s from scheduler.alarm_state s limit 1)"],
             "bytea": ["sha256('theirs')", "sha256('new')"],
             "tid[]": ["array['(0,1)', '(0,2)', '(0,3)', '(0,9)']::tid[]"],
         }
