@@ -73,6 +73,8 @@ create table scheduler.alarm_look (
     constraint alarm_look_pkey primary key (app)
 ) with (fillfactor = 70);
 
+create index alarm_look_due on scheduler.alarm_look (looked_at, app);
+
 -- Of what a look is for only, so that a success and a planned fire are in neither.
 create index history_failed on scheduler.history (app, finished_at) where outcome in ('failed', 'lost');
 create index fire_missed on scheduler.fire (app, decided_at) where outcome = 'missed';

@@ -20,15 +20,35 @@ EACH = 500  # attempts of a job, at most
 FAILED = 200  # of an hour, some 60 there are
 
 _ALARMS: LiteralString = """
-    insert into scheduler.alarm (app, name, kind, within, channels, created_at)
-    select 'shop', k, k, '1 hour', '[{"channel": "webhook", "url": "http://x"}]', scheduler.clock() - interval '2 hours'
-    from unnest(array['failed', 'failing', 'poison', 'missed', 'late', 'no_success', 'no_worker']) k;
+    insert into scheduler.alarm (app, name, kind, job, within, channels, created_at)
+    select 'shop', concat(k, j), k, j, '1 hour', '[{"channel": "webhook", "url": "http://x"}]',
+        scheduler.clock() - interval '2 hours'
+    from unnest(
+        array['failed', 'failing', 'poison', 'missed', 'late', 'no_success', 'no_worker', 'late', 'no_success'],
+        array[null, null, null, null, null, null, null, 'job 401', 'job 401']
+    ) a (k, j)
+"""
+_AN_HOUR_AGO: LiteralString = """
     update scheduler.alarm_look set cursor_at = scheduler.clock() - interval '1 hour', steady_at = '-infinity'
+"""
+
+
+_OLD: LiteralString = """
+    update scheduler.job j set updated_at = scheduler.clock() - interval '5 days'
+    where j.app = 'shop' and j.name = any (array(
+        select o.name from scheduler.job o where o.app = 'shop' order by o.app, o.name limit 200
+    ))
 """
 
 
 async def alarms(conn: Connection) -> None:
     await conn.execute(_ALARMS)
+    await conn.execute(_AN_HOUR_AGO)
+    await conn.execute(_OLD)
+
+
+async def old_jobs(conn: Connection) -> None:
+    await conn.execute(_OLD)
 
 
 async def no_alarms(conn: Connection) -> None:
@@ -72,7 +92,8 @@ QUESTIONS = [
     ),
     Question(
         name="which jobs had no success",
-        ask=rows("select * from scheduler.silent_jobs('shop', null, '', scheduler.clock() - interval '1 hour', 200)"),
+        prepare=old_jobs,
+        ask=rows("select * from scheduler.silent_jobs('shop', null, '', scheduler.clock() - interval '3 days', 200)"),
         most={"history": PAGE * EACH, "job": 2 * PAGE, "app": 2 * PAGE},
         through={"history": {"history_job"}, "job": {"job_pkey"}},
         blocks=PAGE * 4 * PARTITIONS,
@@ -95,7 +116,7 @@ QUESTIONS = [
         through={
             "history": {"history_failed", "history_job"},
             "fire": {"fire_missed"},
-            "run": {"run_due", "run_keyed", "run_keyed_at"},
+            "run": {"run_due", "run_keyed", "run_keyed_at", "run_job"},
             "job": {"job_pkey"},
             "worker": {"worker_alive"},
         },

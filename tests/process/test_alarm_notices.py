@@ -65,10 +65,9 @@ class System:
         hook = json.dumps([{"channel": "webhook", "url": self.hook.url("/hook")}])
         values = {"app": "shop", "name": name, "kind": kind, "within": within, "channels": hook, **SOON, **columns}
         with psycopg.connect(self.scheduler.env["SCHEDULER_DSN"], autocommit=True) as conn:
-            conn.execute(
-                f"insert into scheduler.alarm ({', '.join(values)}) values ({', '.join(['%s'] * len(values))})".encode(),
-                list(values.values()),
-            )
+            names, places = ", ".join(values), ", ".join(["%s"] * len(values))
+            query = f"insert into scheduler.alarm ({names}) values ({places})"
+            conn.execute(query.encode(), list(values.values()))
 
     def told(self, name: str) -> list[str]:
         """What was said of an alarm so far, in its order."""
@@ -176,7 +175,8 @@ def test_a_storm_of_a_thousand_failures_is_one_notice_that_counts_them_on_every_
 ) -> None:
     system.scheduler.says(
         "alarm", "add", "shop", "storm", "failed", "--within", "5s", "--gather", "4s",
-        "--webhook", system.hook.url("/hook"), "--slack", "${secret:slack-url}", "--dingtalk", "${secret:ding-url}", "--dingtalk-key", "${secret:ding-key}",
+        "--webhook", system.hook.url("/hook"), "--slack", "${secret:slack-url}",
+        "--dingtalk", "${secret:ding-url}", "--dingtalk-key", "${secret:ding-key}",
         "--email", "ops@example.com", "--email", "ada@example.com",
     )  # fmt: skip
     db.execute(

@@ -58,7 +58,8 @@ FILL = """
         select r.app, r.id, 1, now(), now() + interval '1 hour' from scheduler.run r
         where r.app = '{}' and r.executor = 'event';
     insert into scheduler.idempotency (app, token, key, kept_at, answer) values ('{}', '[]', '[]', now(), '[]');
-    insert into scheduler.alarm (app, name, kind, channels) values ('{}', 'a', 'failed', '[{"channel": "webhook", "url": "[]"}]');
+    insert into scheduler.alarm (app, name, kind, channels)
+        values ('{}', 'a', 'failed', '[{"channel": "webhook", "url": "[]"}]');
     insert into scheduler.alarm_state (app, alarm, latest) values ('{}', 'a', '{"error": "[]"}');
 """
 
