@@ -49,7 +49,8 @@ def duration(seconds: float) -> str:
     """`1 h 30 min`: two units at most."""
     if seconds < 1:
         return f"{seconds:.3g} s"
-    rest, parts = round(seconds), []
+    rest = round(seconds)
+    parts: list[str] = []
     for size, unit in _UNITS:
         if rest >= size and len(parts) < 2:  # noqa: PLR2004  two units
             parts.append(f"{rest // size} {unit}")
@@ -65,7 +66,7 @@ def _what(notice: Notice) -> str:
     many = f"{'more than ' if notice.get('at_least') else ''}{count:,}"
     of = f" of job {job}" if job else ""
     it = "it" if count == 1 else "them"
-    texts = {
+    texts: dict[str, str] = {
         "failed": f"{many} {_n(count, 'run')}{of} failed for good",
         "failing": f"{many} {_n(count, 'attempt')}{of} failed",
         "poison": f"{many} {_n(count, 'run')}{of} killed the worker that ran {it}, three times in a row",
@@ -76,7 +77,7 @@ def _what(notice: Notice) -> str:
         else f"{many} {_n(count, 'job')} had no success within {within}",
         "no_worker": f"no living worker takes what has been due for more than {within}",
     }
-    return texts.get(kind, kind)
+    return texts.get(kind) or str(kind)
 
 
 def _since(notice: Notice) -> str:
