@@ -44,6 +44,8 @@ class Settings:
     """History, logs and the ledger older than this are dropped, a day's partition at a time."""
     statement_timeout: float = _seconds("SCHEDULER_STATEMENT_TIMEOUT", 10.0, least=0.1, most=3_600)
     """No statement of ours takes longer; one that does is cancelled and tried again."""
+    alarm_every: float = _seconds("SCHEDULER_ALARM_EVERY", 5.0, least=0.1, most=600)
+    """A server looks this often whether alarms fire."""
     http_rate: float = _seconds("SCHEDULER_HTTP_RATE", 0.0, least=0, most=1e6, what="requests a second")
     """Requests of one token that the HTTP API lets through in a second; 0: any number."""
 

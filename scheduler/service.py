@@ -5,12 +5,13 @@
             ├─ planner     woken by scheduler_job (a definition changed, a run of a job ended, an app has a new owner)
             ├─ reclaimer
             ├─ janitor
+            ├─ lookout     whether alarms fire
             ├─ gauger      reads ahead what /metrics says of the database; where that is served
             └─ listener
 
 Servers are equal and know nothing of each other: what keeps them apart is in the database. A duty has a connection of
 its own, so that a slow statement of one delays no other, least of all the heartbeat. Five in all: the assigner, whose
-statements are short, uses the reclaimer's, and janitor and gauger, for whom nobody waits, take turns at one.
+statements are short, uses the reclaimer's, and janitor, lookout and gauger, for whom nobody waits, take turns at one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -35,6 +36,7 @@ from scheduler.gauger import EVERY, Gauger
 from scheduler.janitor import REST, Janitor
 from scheduler.link import Link
 from scheduler.listen import Listener
+from scheduler.lookout import Lookout
 from scheduler.loop import Loop, describe
 from scheduler.metrics.numbers import Sample, Tally
 from scheduler.metrics.process import of_process
@@ -77,8 +79,8 @@ class Server:
         self._dsn = dsn
         self._links = {name: self._link(name) for name in ("heartbeat", "planner", "reclaimer", "janitor")}
         self._tally = Tally()
-        self._tidying = asyncio.Lock()
-        self._janitor = Janitor(self._links["janitor"], settings)
+        self._turn = asyncio.Lock()
+        quiet = self._links["janitor"]
         self._planner = Planner(self._links["planner"], settings, self._identity, self._tally)
         reclaimer = Reclaimer(self._links["reclaimer"], settings, self._tally)
         assigner = Assigner(self._links["reclaimer"], settings, self._identity, self._planner.runs, self._plan)
@@ -87,12 +89,12 @@ class Server:
             "assigner": Loop("assigner", assigner.run_once, floor=settings.poll),
             "planner": Loop("planner", self._planner.run_once, floor=settings.poll),
             "reclaimer": Loop("reclaimer", reclaimer.run_once, floor=settings.poll),
-            "janitor": Loop("janitor", self._tidy, floor=REST),
+            "janitor": Loop("janitor", self._in_turn(Janitor(quiet, settings).run_once), floor=REST),
+            "lookout": Loop("lookout", self._in_turn(Lookout(quiet, settings).run_once), floor=settings.alarm_every),
         }
         self._gauger: Gauger | None = None
         if gauges:
-            link = self._links["janitor"]
-            self._gauger = Gauger(link, settings, self._identity, self._tally, self._tidying)
+            self._gauger = Gauger(quiet, settings, self._identity, self._tally, self._turn)
             self.loops["gauger"] = Loop("gauger", self._gauger.run_once, floor=EVERY)
         standing.unite(dsn, listen_dsn or dsn)
         self.listener = Listener(
@@ -186,10 +188,14 @@ class Server:
         self.clock.observe(sent, received, now)
         return self.settings.heartbeat - (received - sent)
 
-    async def _tidy(self) -> float:
-        """Janitor and gauger have transactions on one connection, so neither begins within the other's."""
-        async with self._tidying:
-            return await self._janitor.run_once()
+    def _in_turn(self, step: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
+        """Janitor, lookout and gauger have transactions on one connection, so none begins within another's."""
+
+        async def taken() -> float:
+            async with self._turn:
+                return await step()
+
+        return taken
 
     def _heard(self, _channel: str, payload: str) -> None:
         """Without a payload a run of a job has ended. Then the look may find little, so it gets a fifth of the time."""

@@ -9,8 +9,9 @@ watch       apps, locate, queues, servers, …     demo        the job of `run -
 imports     import …                             logs        logs
 bench       bench                                verify      verify
 limits      limit                                tokens      token …
-audit       audit …                              why          why
-doctor      doctor                               forecast     forecast, with blocks for its chart
+audit       audit …                              why         why
+doctor      doctor                               forecast    forecast, with blocks for its chart
+alarms      alarm …
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import click
 
 import scheduler
 from scheduler.cli import (
+    alarms,
     audit,
     bench,
     doctor,
@@ -67,6 +69,7 @@ for command in (
     watch.queues,
     limits.limit,
     audit.audit,
+    alarms.alarm,
     watch.servers,
     watch.workers,
     tokens.token,

@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Part = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
-_EMBEDDED = ("python", "shell", "http", "sql", "kafka", "sidekiq")
-_ELSEWHERE = ("python", "http")  # what a database of other people may ask of this machine unless told
+_EMBEDDED = ("python", "shell", "http", "sql", "kafka", "sidekiq", "alarm")
+_ELSEWHERE = ("python", "http", "alarm")  # what a database of other people may ask of this machine unless told
 _NEEDS = {  # executor to the module that it needs, and the extra that brings it
     "http": ("aiohttp", "http"),
+    "alarm": ("aiohttp", "http"),
     "kafka": ("confluent_kafka", "kafka"),
     "sidekiq": ("redis", "redis"),
 }
@@ -110,9 +111,9 @@ def run(
 ) -> None:
     """Run a server, and with it a worker for every app it finds.
 
-    On the embedded PostgreSQL, whose schema it brings up to date, the executors python, shell, http and sql are
+    On the embedded PostgreSQL, whose schema it brings up to date, the executors python, shell, http, sql and alarm are
     offered, and kafka and sidekiq where the environment says where their brokers and their Redis are.
-    Elsewhere python and http, unless --executors says otherwise.
+    Elsewhere python, http and alarm, unless --executors says otherwise.
     TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
     _check_bind(bind, http_no_auth)
@@ -177,8 +178,8 @@ def worker(
 ) -> None:
     """Run a worker only, for the apps it is given.
 
-    Executors: python and http unless --executors says otherwise. A queue's SLOTS are how many of its runs are executed
-    at a time; without, as many as --concurrency. TERM or Ctrl-C lets what runs end; a second one gives it up.
+    Executors: python, http and alarm unless --executors says otherwise. A queue's SLOTS are how many of its runs are
+    executed at a time; without, as many as --concurrency. TERM or Ctrl-C lets what runs end; a second one gives it up.
     """
     if not options["apps"]:
         raise click.UsageError("--app NAME is needed: the apps to work for")

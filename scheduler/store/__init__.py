@@ -7,6 +7,7 @@ watch/     what is to be seen, a page at a time
 channel    events, and the jobs that publish them
 tick       ticks
 access     who may use the HTTP API
+alarm      rules of who is told of what
 audit      who changed what, and whether that account is whole
 refusal    what the database's refusals mean
 """

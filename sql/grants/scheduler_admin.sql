@@ -7,10 +7,12 @@ grant usage on schema scheduler to scheduler_admin;
 grant select, insert, update, delete on
     scheduler.app, scheduler.job, scheduler.job_schedule, scheduler.fire, scheduler.owner, scheduler.server,
     scheduler.worker, scheduler.run, scheduler.lease, scheduler.run_key, scheduler.slot, scheduler.queue_limit,
-    scheduler.history, scheduler.log, scheduler.pulse, scheduler.token, scheduler.event_lock
+    scheduler.history, scheduler.log, scheduler.pulse, scheduler.token, scheduler.event_lock,
+    scheduler.alarm
     to scheduler_admin;
 grant select on
-    scheduler.runs, scheduler.migration, scheduler.restriction, scheduler.audit, scheduler.audit_head
+    scheduler.runs, scheduler.migration, scheduler.restriction, scheduler.audit, scheduler.audit_head,
+    scheduler.alarm_state
     to scheduler_admin;
 grant usage on all sequences in schema scheduler to scheduler_admin;
 grant execute on all functions in schema scheduler to scheduler_admin;

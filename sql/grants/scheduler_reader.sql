@@ -6,7 +6,8 @@ grant usage on schema scheduler to scheduler_reader;
 grant select on
     scheduler.app, scheduler.job, scheduler.job_schedule, scheduler.fire, scheduler.owner, scheduler.server,
     scheduler.worker, scheduler.run, scheduler.lease, scheduler.run_key, scheduler.slot, scheduler.queue_limit,
-    scheduler.history, scheduler.log, scheduler.pulse, scheduler.event_lock, scheduler.runs, scheduler.migration
+    scheduler.history, scheduler.log, scheduler.pulse, scheduler.event_lock, scheduler.runs, scheduler.migration,
+    scheduler.alarm, scheduler.alarm_state
     to scheduler_reader;
 grant execute on function
     scheduler.clock(), scheduler.locate(text), scheduler.lanes(text, text), scheduler.leeway(text, text)

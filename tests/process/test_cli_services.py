@@ -127,7 +127,7 @@ def test_without_a_dsn_an_embedded_database_is_used_and_its_schema_installed() -
         run = alone.says("enqueue", "shop", "shell", '{"command": ["echo", "hi"]}').strip()
         running = alone.start("run")
         try:
-            assert f"python, shell, http, sql, on an embedded PostgreSQL in {folder}" in first_line(running)
+            assert f"python, shell, http, sql, alarm, on an embedded PostgreSQL in {folder}" in first_line(running)
             with psycopg.connect(alone.says("dsn").strip()) as conn:
                 assert conn.execute("select count(*) from scheduler.server").fetchone() == (1,)
             assert alone.says("logs", run, "--follow") == "hi\n"

@@ -54,7 +54,7 @@ async def test_a_server_registers_and_says_good_bye(dsn: str, db: psycopg.Connec
         assert db.execute("select address, pid > 0 from scheduler.server").fetchall() == [("http://s1", True)]
         first = db.execute("select seen_at from scheduler.server").fetchone()
         await until(lambda: db.execute("select seen_at from scheduler.server").fetchone() != first)
-        assert set(server.loops) == {"heartbeat", "assigner", "planner", "reclaimer", "janitor"}
+        assert set(server.loops) == {"heartbeat", "assigner", "planner", "reclaimer", "janitor", "lookout"}
     assert servers(db) == [("s1", True, False)]
 
 

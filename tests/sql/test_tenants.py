@@ -21,9 +21,14 @@ MINE, THEIRS = "mine", "theirs"
 EVERY_ROLE = ("scheduler_reader", "scheduler_producer", "scheduler_worker", "scheduler_admin")
 OF_APP = (
     "app", "job", "job_schedule", "fire", "owner", "run", "lease", "run_key", "slot", "queue_limit", "history", "log",
-    "pulse", "audit", "audit_head", "audit_pending", "event_lock", "idempotency",
+    "pulse", "audit", "audit_head", "audit_pending", "event_lock", "idempotency", "alarm", "alarm_state", "alarm_look",
 )  # fmt: skip
-READABLE = (*(table for table in OF_APP if table not in {"audit_pending", "idempotency"}), "runs", "worker", "token")
+READABLE = (
+    *(table for table in OF_APP if table not in {"audit_pending", "idempotency", "alarm_look"}),
+    "runs",
+    "worker",
+    "token",
+)
 SECRET = "the-secret-of-theirs"  # in what every row of theirs holds that can hold a text
 STEPS = 1500
 
@@ -53,6 +58,9 @@ FILL = """
         select r.app, r.id, 1, now(), now() + interval '1 hour' from scheduler.run r
         where r.app = '{}' and r.executor = 'event';
     insert into scheduler.idempotency (app, token, key, kept_at, answer) values ('{}', '[]', '[]', now(), '[]');
+    insert into scheduler.alarm (app, name, kind, channels)
+        values ('{}', 'a', 'failed', '[{"channel": "webhook", "url": "[]"}]');
+    insert into scheduler.alarm_state (app, alarm, latest) values ('{}', 'a', '{"error": "[]"}');
 """
 
 
@@ -168,6 +176,7 @@ def test_no_function_with_its_owners_rights_touches_another_app(tenant: Tenant, 
         "retry": ["retry('theirs', 1)", f"retry('theirs', {running})"],
         "trigger": ["trigger('theirs', 'nightly')", "trigger('theirs', 'none')"],
         "lost_leases": [f"lost_leases('theirs', array[{lease}])"],
+        "test_alarm": ["test_alarm('theirs', 'a')", "test_alarm('theirs', 'none')"],
         "record": ["record('theirs', 'add', 'job x', null, null)"],
     }
     before = all_of(db, THEIRS)
@@ -335,6 +344,8 @@ class Fuzzer:
             "jsonb[]": ["null"],
             "json": ["null", "'{}'"],
             "scheduler.job": ["null", "(select j from scheduler.job j where j.app = 'theirs' limit 1)"],
+            "scheduler.alarm": ["null", "(select a from scheduler.alarm a where a.app = 'theirs' limit 1)"],
+            "scheduler.alarm_state": ["null", "(select s from scheduler.alarm_state s limit 1)"],
             "bytea": ["sha256('theirs')", "sha256('new')"],
             "tid[]": ["array['(0,1)', '(0,2)', '(0,3)', '(0,9)']::tid[]"],
         }

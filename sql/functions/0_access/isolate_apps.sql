@@ -29,6 +29,9 @@ begin
     create policy own_apps on scheduler.audit_pending using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
     create policy own_apps on scheduler.event_lock using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
     create policy own_apps on scheduler.idempotency using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
+    create policy own_apps on scheduler.alarm using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
+    create policy own_apps on scheduler.alarm_state using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
+    create policy own_apps on scheduler.alarm_look using (coalesce(app = any ((select scheduler.apps_allowed())::text[]), true));
     -- Workers, tokens and roles may have several apps, and null means all. Everybody may know which servers there are.
     create policy own_apps on scheduler.worker using (
         coalesce(apps <@ (select scheduler.apps_allowed()), (select scheduler.apps_allowed()) is null)
@@ -56,6 +59,9 @@ begin
     alter table scheduler.pulse enable row level security;
     alter table scheduler.event_lock enable row level security;
     alter table scheduler.idempotency enable row level security;
+    alter table scheduler.alarm enable row level security;
+    alter table scheduler.alarm_state enable row level security;
+    alter table scheduler.alarm_look enable row level security;
     alter table scheduler.audit enable row level security;
     alter table scheduler.audit_pending enable row level security;
     alter table scheduler.audit_head enable row level security;

@@ -12,3 +12,4 @@ comment on function scheduler.clock() is 'The time that decides what is due, lat
 alter table scheduler.run alter column run_at set default scheduler.clock();
 alter table scheduler.job alter column created_at set default scheduler.clock();
 alter table scheduler.job alter column updated_at set default scheduler.clock();
+alter table scheduler.alarm alter column created_at set default scheduler.clock();
