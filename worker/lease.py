@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from worker.store import Report, Row
+from worker.tracing import Attempt
 
 Ending = Literal["timeout", "cancel", "release", "abandon"]
 Line = tuple[str, str, bool]  # app, queue, limited: runs that are due wait in one, and lines have turns
@@ -30,6 +31,7 @@ class Held(msgspec.Struct, eq=False):
     timeout: float = 0.0  # seconds, known once it starts
     deadline: float = math.inf  # on the monotonic clock
     ending: Ending | None = None
+    span: Attempt | None = None  # where attempts are traced
     forsaken: bool = False  # it did not let itself be stopped, and is no longer waited for
 
     def parse(self) -> None:

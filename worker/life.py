@@ -33,6 +33,7 @@ from worker.runner import Runner
 from worker.store import Report
 from worker.ticker import LOOKS, Ticker
 from worker.tidier import EVERY, Tidier
+from worker.tracing import spans
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class Life:
         self._lost = asyncio.Event()
         self._begins: set[asyncio.Task[None]] = set()
         self._journal = Journal(clock)
-        self._runner = Runner(executors, clock, self._journal)
+        traced = spans(standing.of(dsn).which)
+        self._runner = Runner(executors, clock, self._journal, traced)
         self._reporter = Reporter(reports, number, self._journal, self._freed)
         self.lifeline = Lifeline(dsn, settings, clock, number, since=since, asked=self._asked, lost=self._lose)
         self.dispatcher = Dispatcher(
@@ -111,6 +113,7 @@ class Life:
             is_alive=lambda: self.lifeline.is_alive,
             lost=self._lose,
             wake=self._tick_soon,
+            spans=traced,
         )
         self.ticking = Loop(
             f"timers {label}",

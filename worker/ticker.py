@@ -33,6 +33,7 @@ from worker.lease import Held, Lease
 from worker.pulse import Pulse
 from worker.runner import Runner
 from worker.store import Report, Row, TakenPulse
+from worker.tracing import Spans
 
 SPAN = 5.0  # seconds that are summarised in one row of history
 CHECK = 0.5  # seconds between two looks at what was revoked, should no notification say so
@@ -57,6 +58,7 @@ class Ticker:
         is_alive: Callable[[], bool],
         lost: Callable[[], None],
         wake: Callable[[], None],
+        spans: Spans | None = None,
     ) -> None:
         """`wake()`: make a step soon, there is something to report or to let go."""
         self._link = link
@@ -82,7 +84,7 @@ class Ticker:
             queues={},
             clock=clock,
             is_alive=is_alive,
-            runner=Runner(executors, clock, self._journal),
+            runner=Runner(executors, clock, self._journal, spans),
             begin=lambda _: None,  # each lease here is begun from the start
             ended=self._ended,
             room=lambda: None,

@@ -54,6 +54,7 @@ create table scheduler.run (
     tags            text[],
     concurrency_key text,                                                  -- of the app's runs that name it, so many are held at once …
     concurrency_limit integer,                                             -- … null: 1
+    traceparent     text,                                                  -- of what enqueued it, as W3C writes it; null costs nothing, and what is none is passed over by who reads it
     constraint run_pkey primary key (app, id)
 );
 
