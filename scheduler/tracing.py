@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 NAME = "walclock"
+TRACE_ID: ContextVar[int | None] = ContextVar("TRACE_ID", default=None)
+"""The number of a trace that our services begin; None, or 0, leaves it to chance."""
 _PARTS = re.compile(r"(?!ff)[0-9a-f]{2}(-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?")
 _VERSION = "00"
 

@@ -13,7 +13,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING
 
 from scheduler import telemetry
-from scheduler.tracing import NAME, failed, followed, traceparent_of, well_formed
+from scheduler.tracing import NAME, TRACE_ID, failed, followed, traceparent_of, well_formed
 from worker.outcome import shorten
 from worker.store import Report
 
@@ -88,14 +88,15 @@ class Spans:
             "walclock.lateness": round(max(0.0, (held.started_at or row.run_at) - row.run_at), 6),  # seconds
             **({} if row.job is None else {"walclock.job": row.job}),
         }
-        with telemetry.trace_id(None if given is not None else self._trace_id(held)):
-            span = self._tracer.start_span(
-                f"run {row.executor}",
-                context=parent,
-                kind=trace.SpanKind.CONSUMER,
-                links=() if given is None else (trace.Link(trace.get_current_span(parent).get_span_context()),),
-                attributes=attributes,
-            )
+        number = TRACE_ID.set(self._trace_id(held) if given is None else None)
+        span = self._tracer.start_span(
+            f"run {row.executor}",
+            context=parent,
+            kind=trace.SpanKind.CONSUMER,
+            links=() if given is None else (trace.Link(trace.get_current_span(parent).get_span_context()),),
+            attributes=attributes,
+        )
+        TRACE_ID.reset(number)
         return Attempt(span, context.attach(trace.set_span_in_context(span, parent)))
 
     def _trace_id(self, held: Held) -> int:

@@ -48,10 +48,15 @@ def test_an_attempt_is_a_child_of_what_enqueued_its_run_and_linked_to_it(fleet: 
     }
 
 
-@pytest.mark.parametrize("kind", ["traced", "traced_thread", "traced_process"])
-def test_spans_that_a_task_makes_are_children_of_its_attempt(fleet: Fleet, collector: Collector, kind: str) -> None:
+def test_spans_that_a_task_makes_are_children_of_its_attempt_in_threads_and_processes_too(
+    fleet: Fleet, collector: Collector
+) -> None:
     fleet.start(env=collector.env())
-    runs = fleet.insert(kind, count=3, traceparent=GIVEN)
+    runs = [
+        run
+        for kind in ("traced", "traced_thread", "traced_process")
+        for run in fleet.insert(kind, count=3, traceparent=GIVEN)
+    ]
     fleet.wait_for(runs)
     for run in runs:
         (attempt,) = collector.wait_for(1, "run python", run)
@@ -140,12 +145,13 @@ def test_a_worker_that_stops_sends_its_last_spans(fleet: Fleet, collector: Colle
 def test_a_dead_collector_costs_a_warning_and_neither_a_run_nor_a_stop(fleet: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and answers nobody
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        worker = fleet.start(
-            env={"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-        )
-        for _ in range(30):
-            fleet.wait_for(fleet.insert("note"), seconds=5)
-            time.sleep(0.1)
+        # A queue that is soon full, and a timeout that is soon over: what would be said again is.
+        sending = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3", "OTEL_BSP_MAX_QUEUE_SIZE": "4"}
+        batch = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"}
+        worker = fleet.start(env={"OTEL_EXPORTER_OTLP_ENDPOINT": url, **sending, **batch})
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            fleet.wait_for(fleet.insert("note", count=5), seconds=5)
         warnings = [line for line in worker.log.splitlines() if " WARNING " in line or " ERROR " in line]
         assert len(warnings) == 1, warnings
         assert "spans cannot be sent" in warnings[0]

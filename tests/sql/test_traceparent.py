@@ -88,6 +88,11 @@ def test_an_event_that_ends_keeps_it(db: psycopg.Connection) -> None:
     ]
 
 
+def test_one_of_any_length_is_refused(db: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.StringDataRightTruncation):
+        add_run(db, traceparent="x" * 101)
+
+
 def test_what_a_schedule_fires_has_none(db: psycopg.Connection) -> None:
     plan(db, add_job(db, schedule="0 * * * *"), "2030-01-01T12:00:00Z")
     assert column(db, "select r.traceparent from scheduler.run r") == [None]

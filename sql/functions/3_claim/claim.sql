@@ -182,7 +182,7 @@ begin
     -- A returned column must have the promised type itself, not a domain over it.
     select v_lease, u.id, u.executor::text, u.spec::jsonb, (u.attempt + 1)::smallint, u.run_at, u.scheduled_at, u.job,
         u.timeout::interval, u.max_attempts::smallint, u.lost, u.priority, v_slots or v_limited,
-        u.traceparent
+        u.traceparent::text
     from unnest(v_runs) u;
 end
 $$;
