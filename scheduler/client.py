@@ -15,6 +15,7 @@ from scheduler.errors import InvalidError
 from scheduler.model import NewRun, encode_spec, seconds
 from scheduler.store.define import ENQUEUE, enqueue_parameters
 from scheduler.store.refusal import explained
+from scheduler.tracing import Enqueuing, enqueuing
 
 _MOST_CHARACTERS = 200  # of a task's name
 
@@ -35,6 +36,7 @@ def enqueue(
     tags: Sequence[str] | None = None,
     concurrency_key: str | None = None,
     concurrency_limit: int | None = None,
+    traceparent: str | None = None,
 ) -> int: ...
 @overload
 def enqueue(
@@ -52,6 +54,7 @@ def enqueue(
     tags: Sequence[str] | None = None,
     concurrency_key: str | None = None,
     concurrency_limit: int | None = None,
+    traceparent: str | None = None,
 ) -> Awaitable[int]: ...
 def enqueue(
     conn: Connection[Any] | AsyncConnection[Any],
@@ -68,6 +71,7 @@ def enqueue(
     tags: Sequence[str] | None = None,
     concurrency_key: str | None = None,
     concurrency_limit: int | None = None,
+    traceparent: str | None = None,
 ) -> int | Awaitable[int]:
     """Write a run of a Python task and return its id; with an AsyncConnection, an awaitable of it.
 
@@ -76,6 +80,9 @@ def enqueue(
     and nothing is written. `run_at` must be aware, None is now; `timeout` is in seconds or a timedelta, None is the
     task's own, else one hour; a lower `priority` goes first; `args` are the task's keyword arguments. Of the app's runs
     with one `concurrency_key` no more than `concurrency_limit` (None: one) are held by workers at a time.
+
+    The run carries the OpenTelemetry span that is active here, or the `traceparent` that is given, to each attempt;
+    where the caller has set OpenTelemetry up, a producer span is in between.
 
     InvalidError for a value that cannot be stored (a NUL, infinity, a naive datetime, more than 1 MiB) is raised
     before anything is sent, so the transaction is unharmed. An error of the database ends the transaction, as always.
@@ -93,19 +100,28 @@ def enqueue(
         tags=tags,
         concurrency_key=concurrency_key,
         concurrency_limit=concurrency_limit,
+        traceparent=traceparent,
     )
     if isinstance(conn, AsyncConnection):
         return _enqueue_async(conn, run)
     # The caller's own row and cursor factories are about the caller's statements, not ours.
-    with _refusals(), Cursor(conn, row_factory=tuple_row) as cursor:
-        return _id(cursor.execute(ENQUEUE, enqueue_parameters(run)).fetchone())
+    with _tracing(run) as sending, _refusals(), Cursor(conn, row_factory=tuple_row) as cursor:
+        return _id(cursor.execute(ENQUEUE, _parameters(run, sending)).fetchone(), sending)
 
 
 async def _enqueue_async(conn: AsyncConnection[Any], run: NewRun) -> int:
-    with _refusals():
+    with _tracing(run) as sending, _refusals():
         async with AsyncCursor(conn, row_factory=tuple_row) as cursor:
-            await cursor.execute(ENQUEUE, enqueue_parameters(run))
-            return _id(await cursor.fetchone())
+            await cursor.execute(ENQUEUE, _parameters(run, sending))
+            return _id(await cursor.fetchone(), sending)
+
+
+def _tracing(run: NewRun) -> Enqueuing:
+    return enqueuing(run.app, run.queue, run.executor, run.traceparent)
+
+
+def _parameters(run: NewRun, sending: Enqueuing) -> dict[str, Any]:
+    return {**enqueue_parameters(run), "traceparent": sending.traceparent}
 
 
 def _spec(task: str, args: dict[str, Any] | None) -> str:
@@ -127,5 +143,7 @@ def _refusals() -> Iterator[None]:
         raise known from error
 
 
-def _id(row: tuple[Any, ...] | None) -> int:
-    return int(row[0]) if row else 0  # a select of one function always has a row
+def _id(row: tuple[Any, ...] | None, sending: Enqueuing) -> int:
+    run = int(row[0]) if row else 0  # a select of one function always has a row
+    sending.wrote(run)
+    return run

@@ -16,6 +16,7 @@ from typing import Any
 
 from scheduler.cron import Schedule, parse
 from scheduler.errors import InvalidError
+from scheduler.tracing import well_formed
 
 SPEC_BYTES = 1024 * 1024
 _SMALLINT = 32_767
@@ -32,7 +33,7 @@ class NewRun:
     """A run to be enqueued. `spec` is JSON text as `encode_spec` makes it.
 
     `run_at` None is now; `timeout` None is the task's own, else one hour. Of the app's runs with one `concurrency_key`
-    no more than `concurrency_limit` (None: one) are held at a time.
+    no more than `concurrency_limit` (None: one) are held at a time. `traceparent`: what its attempts belong to.
     """
 
     app: str
@@ -47,6 +48,7 @@ class NewRun:
     tags: Sequence[str] | None = None
     concurrency_key: str | None = None
     concurrency_limit: int | None = None
+    traceparent: str | None = None
 
     def __post_init__(self) -> None:
         _check_text("app", self.app, 100)
@@ -59,6 +61,7 @@ class NewRun:
         _check_duration("timeout", self.timeout, positive=True)
         _check_tags(self.tags)
         _check_concurrency(self.concurrency_key, self.concurrency_limit)
+        _check_traceparent(self.traceparent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +222,14 @@ def _check_concurrency(key: str | None, limit: int | None) -> None:
     _check_integer("concurrency_limit", limit, 1, _INTEGER)
     if key is None:
         raise InvalidError("a concurrency_limit needs a concurrency_key", hint="a whole queue has `scheduler limit`")
+
+
+def _check_traceparent(given: str | None) -> None:
+    if given is not None and (not isinstance(given, str) or well_formed(given) != given):
+        raise InvalidError(
+            f"traceparent is {str(given)[:_SHOWN]!r}",
+            hint="as W3C writes it: 00-TRACE-PARENT-FLAGS, in small hex digits",
+        )
 
 
 def _check_tags(tags: Sequence[str] | None) -> None:

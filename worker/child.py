@@ -1,8 +1,8 @@
 """The process in which tasks run that must be killable: one at a time, one JSON line in, lines out.
 
-In: {"task", "args"}, and "about", what a Context shows, for a task that takes one. Out, the first byte saying what:
-`H` ready, `X` modules that cannot be imported, `L` [stream, text] for the log, `R` the result, empty for None, `E` the
-outcome of a task that raised.
+In: {"task", "args"}, "traceparent", and "about", what a Context shows, for a task that takes one. Out, the first byte
+saying what: `H` ready, `X` modules that cannot be imported, `L` [stream, text] for the log, `R` the result, empty for
+None, `E` the outcome of a task that raised.
 What a task prints goes to the log as well, as its stdout and stderr; what a program that it starts prints does not.
 It ends when the worker closes the socket, and by PR_SET_PDEATHSIG when the guard that started it dies.
 """
@@ -27,7 +27,9 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from scheduler import telemetry
 from scheduler.errors import ConfigError
+from scheduler.tracing import activate
 from worker.context import Call, Context
 from worker.executors.python import exited, invoke, resolve
 from worker.outcome import ExecutionFailed, classify, storable
@@ -74,6 +76,7 @@ class Child:
     def _result(self, request: dict[str, Any]) -> Any:
         task = resolve(request)
         context = Context(self._call(request)) if task.wants_context else None
+        activate(request.get("traceparent"))
         try:
             result = invoke(task, request, context)
             # Not Runner.run, which takes over SIGINT for each call, though nobody presses Ctrl-C in this session:
@@ -88,7 +91,13 @@ class Child:
                 f"task {request['task']!r} takes a context in the child process, and none in the worker: "
                 "its module was changed since the worker started, which has to be started anew"
             )
-        return Call(spec=request, isolate=True, write=self._write, **request["about"])
+        return Call(
+            spec=request,
+            isolate=True,
+            write=self._write,
+            traceparent=request.get("traceparent"),
+            **request["about"],
+        )
 
     def _write(self, _app: str, _run_id: int, _attempt: int, stream: str, text: str) -> None:
         self._send(b"L", json.dumps([stream, text]).encode())
@@ -145,6 +154,8 @@ def main(path: Sequence[str], modules: Sequence[str]) -> None:
     """Serve on the socket that is standard input, which tasks see as /dev/null."""
     _die_with_parent()
     sys.path[:] = path
+    os.environ.setdefault("OTEL_BSP_SCHEDULE_DELAY", "500")  # ms: it is killed when it is not needed any more
+    telemetry.start()
     connection = socket.socket(fileno=os.dup(0))
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)

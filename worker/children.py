@@ -199,4 +199,6 @@ def _request(call: Call, *, context: bool) -> bytes:
             "queue": call.queue,
             "job": call.job,
         }
+    if call.traceparent is not None:
+        request["traceparent"] = call.traceparent
     return json.dumps(request).encode() + b"\n"

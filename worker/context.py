@@ -31,6 +31,7 @@ class Call(Struct, eq=False):
         bool  # this run was lost with a worker before: a python task then runs in a child process, whatever its kind
     )
     write: Callable[[str, int, int, str, str], None]  # (app, run, attempt, stream, text): where log lines go
+    traceparent: str | None = None  # what its effects belong to: its own span, or what enqueued it
 
     @property
     def scheduled_at(self) -> datetime | None:
@@ -83,6 +84,11 @@ class Context:
     def deadline(self) -> datetime:
         """When the attempt is ended, if it has not ended by itself."""
         return self._call.deadline
+
+    @property
+    def traceparent(self) -> str | None:
+        """What its effects belong to, as W3C writes it: the attempt's own span, else what enqueued the run; or None."""
+        return self._call.traceparent
 
     @property
     def cancelled(self) -> bool:

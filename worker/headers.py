@@ -18,14 +18,14 @@ def told(call: Call, given: Mapping[str, str]) -> dict[str, Any]:
         "Scheduler-Fence": str(call.fence),
     }
     if not given:
-        return {**ours, "traceparent": traceparent()}
+        return {**ours, "traceparent": traceparent(call)}
     taken = {name.lower() for name in ours}
     theirs = {name: value for name, value in given.items() if name.lower() not in taken}
     if "traceparent" not in {name.lower() for name in theirs}:
-        ours["traceparent"] = traceparent()
+        ours["traceparent"] = traceparent(call)
     return {**theirs, **ours}
 
 
-def traceparent() -> str:
-    """The head of a new trace, as W3C writes it. Its numbers have to be unlike, not secret: the kernel's cost 2 us."""
-    return f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-01"
+def traceparent(call: Call) -> str:
+    """The attempt's, or the head of a new trace. Its numbers have to be unlike, not secret: the kernel's cost 2 us."""
+    return call.traceparent or f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-01"

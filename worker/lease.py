@@ -12,6 +12,7 @@ import msgspec
 
 from scheduler.records import PLACE
 from worker.store import Report, Row
+from worker.tracing import Attempt
 
 Ending = Literal["timeout", "cancel", "release", "abandon"]
 Line = tuple[str, str, bool]  # app, queue, limited: runs that are due wait in one, and lines have turns
@@ -32,6 +33,7 @@ class Held(msgspec.Struct, eq=False):
     timeout: float = 0.0  # seconds, known once it starts
     deadline: float = math.inf  # on the monotonic clock
     ending: Ending | None = None
+    span: Attempt | None = None  # where attempts are traced
     forsaken: bool = False  # it did not let itself be stopped, and is no longer waited for
 
     def parse(self) -> None:

@@ -35,6 +35,7 @@ from worker.runner import Runner
 from worker.store import Report
 from worker.ticker import LOOKS, Ticker
 from worker.tidier import EVERY, Tidier
+from worker.tracing import spans
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Life:
         self._begins: set[asyncio.Task[None]] = set()
         self._context = contextvars.copy_context()  # and not of a run that another one's end was seen in
         self._journal = Journal(clock)
-        self._runner = Runner(executors, clock, self._journal)
+        traced = spans(standing.of(dsn).which)
+        self._runner = Runner(executors, clock, self._journal, traced)
         self._reporter = Reporter(reports, number, self._journal, self._freed, meter)
         self.lifeline = Lifeline(dsn, settings, clock, number, since=since, asked=self._asked, lost=self._lose)
         self.dispatcher = Dispatcher(
@@ -118,6 +120,7 @@ class Life:
             lost=self._lose,
             wake=self._tick_soon,
             meter=meter,
+            spans=traced,
         )
         self.ticking = Loop(
             f"timers {label}",

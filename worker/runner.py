@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from scheduler.clock import DatabaseClock
+from scheduler.tracing import well_formed
 from worker.context import Call
 from worker.executors import Executor
 from worker.journal import Journal
@@ -14,6 +15,7 @@ from worker.outcome import Cancelled, Crashed, ExecutionFailed, Failed, Outcome,
 from worker.registry import REGISTRY, Task
 from worker.secrets import MARK, Hidden
 from worker.store import Report
+from worker.tracing import Spans
 
 TIMEOUT = 3600.0  # seconds, where neither the run nor its task says
 LONGEST = 10 * 365 * 86_400.0  # seconds: an interval may be longer than a datetime can hold
@@ -22,10 +24,17 @@ MAX_ATTEMPTS = 3  # the column's default: a run that has it takes the task's own
 
 
 class Runner:
-    def __init__(self, executors: Mapping[str, Executor], clock: DatabaseClock, journal: Journal) -> None:
+    def __init__(
+        self,
+        executors: Mapping[str, Executor],
+        clock: DatabaseClock,
+        journal: Journal,
+        spans: Spans | None = None,
+    ) -> None:
         self._executors = executors
         self._clock = clock
         self._journal = journal
+        self._spans = spans
 
     def prepare(self, held: Held, now: float) -> None:
         """Read what it is to do, and note that it starts `now`, by the database's clock."""
@@ -39,6 +48,8 @@ class Runner:
         """Execute one attempt; never raises. None: it was given up on purpose, and nothing is to be reported."""
         outcome: Outcome | None
         hidden: Hidden | None = None
+        if self._spans is not None:
+            held.span = self._spans.begin(held)
         try:
             executor, call = self._executor(held), self._call(held)
             if MARK in held.row.spec:
@@ -50,10 +61,13 @@ class Runner:
         if hidden is not None:
             hidden.close()
         self._journal.close(held.lease.app, held.row.id, held.row.attempt)
-        if outcome is None:
-            return None
-        report = self._report(held, outcome)
-        return report if hidden is None else hidden.report(report)
+        report = None if outcome is None else self._report(held, outcome)
+        if hidden is not None and report is not None:
+            report = hidden.report(report)
+        if held.span is not None:
+            held.span.leave()
+            held.span.end(report, held.ending)
+        return report
 
     def max_attempts(self, held: Held) -> int:
         """How often the run may be tried in all."""
@@ -66,7 +80,10 @@ class Runner:
         """The report of a run that was told to stop and does not: it ends here whatever it goes on to do."""
         outcome = self._broken_off(held)
         self._journal.close(held.lease.app, held.row.id, held.row.attempt)
-        return None if outcome is None else self._report(held, outcome)
+        report = None if outcome is None else self._report(held, outcome)
+        if held.span is not None:
+            held.span.end(report, held.ending)
+        return report
 
     def _broken_off(self, held: Held) -> Outcome | None:
         """What became of a run that was told to stop, whatever it raised on its way out."""
@@ -104,7 +121,13 @@ class Runner:
             row.job,
             self._is_suspect(held),
             self._journal.write,
+            self._traceparent(held),
         )
+
+    def _traceparent(self, held: Held) -> str | None:
+        if held.span is not None:
+            return held.span.traceparent
+        return None if held.row.traceparent is None else well_formed(held.row.traceparent)
 
     def _is_suspect(self, held: Held) -> bool:
         """Whether it took two workers with it, or one and this is its last attempt: it is then isolated.

@@ -21,6 +21,11 @@ def about(call: Call) -> dict[str, str]:
     }
 
 
+def trace(call: Call) -> dict[str, str]:
+    """The environment that tells a command which trace it belongs to, if any. A spec may say something else."""
+    return {} if call.traceparent is None else {"TRACEPARENT": call.traceparent}
+
+
 def environment(given: Any) -> dict[str, str]:
     if given is None:
         return {}

@@ -36,6 +36,7 @@ class Row(Struct, eq=False, gc=False):
     timeout: float | None
     max_attempts: int
     lost: int
+    traceparent: str | None = None  # of what enqueued it, whatever was given
 
 
 class Place(NamedTuple):
@@ -249,7 +250,9 @@ async def claim(
         "select array_agg(c.id), array_agg(c.executor), array_agg(c.spec::text), array_agg(c.attempt),"
         " array_agg(date_part('epoch', c.run_at)), array_agg(date_part('epoch', c.scheduled_at)), array_agg(c.job),"
         " array_agg(date_part('epoch', c.timeout)), array_agg(c.max_attempts), array_agg(c.lost),"
-        " (array_agg(c.priority))[count(*)::integer], bool_or(c.limited), max(c.lease)"
+        " (array_agg(c.priority))[count(*)::integer], bool_or(c.limited), max(c.lease),"
+        # Most runs have none, and pay for no array of nulls.
+        " json_object_agg(c.id, c.traceparent) filter (where c.traceparent is not null)"
         " from scheduler.claim(%s, %s, %s, %s, %s::text[], %s, %s, %s, to_timestamp(%s::float8), %s, %s) c",
         (
             app,
@@ -269,10 +272,13 @@ async def claim(
     )
     columns = await cursor.fetchone()
     assert columns is not None  # noqa: S101  an aggregate without groups has one row
-    *arrays, priority, limited, lease = columns
+    *arrays, priority, limited, lease, traced = columns
     if lease is None:
         return None
     rows = list(map(Row, *arrays))
+    if traced is not None:
+        for row in rows:
+            row.traceparent = traced.get(str(row.id))
     return Claimed(lease, rows, Place(priority, rows[-1].executor, rows[-1].run_at, rows[-1].id), limited)
 
 

@@ -35,6 +35,7 @@ from worker.meter import Meter
 from worker.pulse import Pulse
 from worker.runner import Runner
 from worker.store import Report, Row, TakenPulse
+from worker.tracing import Spans
 
 SPAN = 5.0  # seconds that are summarised in one row of history
 CHECK = 0.5  # seconds between two looks at what was revoked, should no notification say so
@@ -61,6 +62,7 @@ class Ticker:
         lost: Callable[[], None],
         wake: Callable[[], None],
         meter: Meter | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """`wake()`: make a step soon, there is something to report or to let go."""
         self._link = link
@@ -87,7 +89,7 @@ class Ticker:
             queues={},
             clock=clock,
             is_alive=is_alive,
-            runner=Runner(executors, clock, self._journal),
+            runner=Runner(executors, clock, self._journal, spans),
             begin=lambda _: None,  # each lease here is begun from the start
             ended=self._ended,
             room=lambda: None,

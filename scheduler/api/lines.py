@@ -14,18 +14,19 @@ LONGEST = SPEC_BYTES + 64 * 1024
 """Bytes of a line."""
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_PLAIN = "0\t3\t\\N\t\\N\t\\N\t\\N\t\\N\n"  # all that follows the spec, when nothing of it was given
+_PLAIN = "0\t3\t\\N\t\\N\t\\N\t\\N\t\\N"  # all that follows the spec, when nothing of it was given
 
 
 class Lines:
     """`read`: lines that were read, each of which was a run."""
 
-    def __init__(self, app: str, now: datetime) -> None:
-        """`now`, of the database, is when runs are due that do not say."""
+    def __init__(self, app: str, now: datetime, traceparent: str | None = None) -> None:
+        """`now`, of the database, is when runs are due that do not say. All belong to `traceparent`."""
         self.read = 0
         self._app = app.translate(_ESCAPES)
         self._now = now
         self._due = now.isoformat()
+        self._end = "\n" if traceparent is None else f"\t{traceparent}\n"
         self._rest: list[bytes] = []
         self._rest_size = 0
 
@@ -86,8 +87,8 @@ class Lines:
             and run.timeout is None
             and run.concurrency_key is None
         ):
-            return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_PLAIN}"
-        return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_others(run)}"
+            return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_PLAIN}{self._end}"
+        return f"{self._app}\t{queue}\t{executor}\t{due}\t{spec}\t{_others(run)}{self._end}"
 
     def _due_at(self, run: PostedRun) -> str:
         if run.run_at is not None:
@@ -101,7 +102,7 @@ def _others(run: PostedRun) -> str:
         run.priority, run.max_attempts, timeout, run.unique_key, _array(run.tags), run.concurrency_key,
         run.concurrency_limit,
     )  # fmt: skip
-    return "\t".join("\\N" if column is None else str(column).translate(_ESCAPES) for column in columns) + "\n"
+    return "\t".join("\\N" if column is None else str(column).translate(_ESCAPES) for column in columns)
 
 
 def _array(texts: list[str] | None) -> str | None:

@@ -43,6 +43,7 @@ _PARTS: dict[str, Json] = {
 }
 _CONDITIONS = {
     "Idempotency-Key": "A request with a key that this token used in the last day is answered as that was. Or 422.",
+    "traceparent": "What the runs belong to, as W3C writes it; what is malformed is passed over.",
     "If-Match": "Only if the definition still has this ETag; * : only if it is there. Otherwise 412.",
     "If-None-Match": "Not if the definition has this ETag; * : not if it is there at all. GET answers 304, others 412.",
 }

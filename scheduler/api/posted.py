@@ -82,6 +82,8 @@ def check_text(body: bytes) -> None:
         raise Problem(400, "a text holds a NUL character, which PostgreSQL does not store")
 
 
-def row_of(app: bytes, run: PostedRun) -> bytes:
-    """A JSON object for `scheduler.store.insert`; `app` is JSON text."""
+def row_of(app: bytes, run: PostedRun, traceparent: str | None) -> bytes:
+    """A JSON object for `scheduler.store.insert`; `app` is JSON text, and a traceparent needs no escapes."""
+    if traceparent is not None:
+        app += b',"traceparent":"' + traceparent.encode() + b'"'
     return b'{"app":' + app + b"," + msgspec.json.encode(run)[1:]

@@ -153,6 +153,7 @@ class Run(RunRow):
     result: Any
     concurrency_key: str | None
     concurrency_limit: int | None
+    traceparent: str | None
     attempts: list[Attempt]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scheduler import __version__, db, records
+from scheduler import __version__, db, records, telemetry
 from scheduler.cli import demo as demonstration
 from scheduler.cli.inputs import Bind, QueueSlots
 from scheduler.cli.session import Connection, Place, located, named, prepare
@@ -403,6 +403,15 @@ def _executors(option: str | None, default: Sequence[str]) -> list[str]:
     return [name for name in meant if name not in absent]
 
 
+def _traced(runner: asyncio.Runner, work: Coroutine[Any, Any, None]) -> None:
+    if (complaint := telemetry.start()) is not None:
+        log.warning("%s", complaint)
+    try:
+        runner.run(work)
+    finally:
+        telemetry.close()
+
+
 def _greet(place: Place, what: str) -> None:
     where = f"an embedded PostgreSQL in {place.data_dir}" if place.is_embedded else redact(place.dsn)
     click.echo(f"Walclock {__version__}: {what}, on {where}")
@@ -419,4 +428,4 @@ def _runner(work: Coroutine[Any, Any, None]) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(work)
+        _traced(runner, work)

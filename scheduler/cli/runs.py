@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from scheduler.cli.session import Connection, ask
 from scheduler.errors import ConflictError, NotFoundError
 from scheduler.model import NewRun, encode_spec
 from scheduler.store import define, watch
+from scheduler.tracing import well_formed
 
 Row = dict[str, Any]
 STATES = ("pending", "running", "succeeded", "failed", "cancelled")
@@ -35,11 +37,15 @@ STATES = ("pending", "running", "succeeded", "failed", "cancelled")
 def enqueue(
     *, app: str, executor: str, spec: dict[str, Any], at: datetime | None, delay: timedelta | None, **options: Any
 ) -> None:
-    """Write a run and print its id. SPEC_JSON is an object, or - to read one from stdin."""
+    """Write a run and print its id. SPEC_JSON is an object, or - to read one from stdin.
+
+    It belongs to the trace that the environment's TRACEPARENT names.
+    """
     if at is not None and delay is not None:
         raise click.UsageError("--at and --in exclude each other")
     options["tags"] = options["tags"] or None
-    run = NewRun(app=app, executor=executor, spec=encode_spec(spec), run_at=at, **options)
+    traceparent = well_formed(os.environ.get("TRACEPARENT"))  # such as that of the run whose command this is
+    run = NewRun(app=app, executor=executor, spec=encode_spec(spec), run_at=at, traceparent=traceparent, **options)
     check_spec(executor, spec)
 
     async def write(conn: Connection) -> int:

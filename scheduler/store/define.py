@@ -17,7 +17,8 @@ ENQUEUE: LiteralString = """
         app => %(app)s::text, executor => %(executor)s::text, spec => %(spec)s::jsonb, queue => %(queue)s::text,
         run_at => %(run_at)s::timestamptz, priority => %(priority)s::smallint, unique_key => %(unique_key)s::text,
         max_attempts => %(max_attempts)s::smallint, timeout => %(timeout)s::interval, tags => %(tags)s::text[],
-        concurrency_key => %(concurrency_key)s::text, concurrency_limit => %(concurrency_limit)s::integer
+        concurrency_key => %(concurrency_key)s::text, concurrency_limit => %(concurrency_limit)s::integer,
+        traceparent => %(traceparent)s::text
     )
 """
 _ADD_JOB: LiteralString = """

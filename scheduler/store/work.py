@@ -25,7 +25,8 @@ _CLAIM: LiteralString = """
             'runs', json_agg(json_build_object(
                 'id', c.id, 'executor', c.executor, 'spec', c.spec, 'attempt', c.attempt, 'run_at', c.run_at,
                 'scheduled_at', c.scheduled_at, 'job', c.job, 'timeout', extract(epoch from c.timeout),
-                'max_attempts', c.max_attempts, 'lost', c.lost, 'priority', c.priority
+                'max_attempts', c.max_attempts, 'lost', c.lost, 'priority', c.priority,
+                'traceparent', c.traceparent
             ))
         )::text end
         from scheduler.claim(

@@ -6,7 +6,7 @@ grant usage on schema scheduler to scheduler_producer;
 -- Not what the scheduler itself counts and decides: attempt, lost, scheduled_at.
 grant insert (
     id, run_at, priority, max_attempts, app, queue, executor, spec, timeout, retry_delay, retry_max_delay, job, unique_key,
-    tags, concurrency_key, concurrency_limit
+    tags, concurrency_key, concurrency_limit, traceparent
 ) on scheduler.run to scheduler_producer;
 grant usage on sequence scheduler.run_id to scheduler_producer;
 -- The trigger on run takes the unique key with the rights of who inserts: with the owner's, a one-row insert cost 5 us of
@@ -17,7 +17,8 @@ grant select on
     to scheduler_producer;
 grant execute on function
     scheduler.enqueue(
-        text, text, jsonb, text, timestamptz, integer, text, integer, interval, text[], interval, interval, text, integer
+        text, text, jsonb, text, timestamptz, integer, text, integer, interval, text[], interval, interval, text, integer,
+        text
     ),
     scheduler.cancel(text, bigint), scheduler.retry(text, bigint), scheduler.trigger(text, text, jsonb),
     scheduler.merge_spec(text, jsonb, jsonb), scheduler.clock(), scheduler.locate(text),

@@ -54,6 +54,9 @@ create table scheduler.run (
     tags            text[],
     concurrency_key text,                                                  -- of the app's runs that name it, so many are held at once …
     concurrency_limit integer,                                             -- … null: 1
+    -- Of what enqueued it, as W3C writes it; who reads it passes over what is none. Bounded by its type and not by a rule:
+    -- a length is looked at where there is one, a domain also where there is none.
+    traceparent     varchar(100),
     constraint run_pkey primary key (app, id)
 );
 

@@ -28,6 +28,7 @@ create table scheduler.history (
     tags         text[],
     concurrency_key   text,
     concurrency_limit integer,
+    traceparent  text,
     constraint outcome_is_known check (outcome in ('succeeded', 'failed', 'cancelled', 'lost'))
 ) partition by range (finished_at);
 

@@ -13,7 +13,7 @@ from scheduler.link import Link
 from scheduler.store import partition
 from scheduler.store.partition import Partition
 from tests.conftest import Connect
-from tests.support.builders import APP, add_run
+from tests.support.builders import APP, add_run, one
 from tests.support.sessions import blocked
 
 
@@ -28,7 +28,7 @@ async def test_who_writes_into_a_day_whose_partition_is_being_made_waits_and_com
         for _ in range(6):
             writer.execute(cancel, [add_run(db)])
         db.execute("delete from scheduler.history")
-    (today,) = db.execute("select scheduler.clock()").fetchone() or (datetime.min,)
+    today: datetime = one(db, "select scheduler.clock()")
     async with Link(dsn, name="test janitor") as link, link.within(20) as conn, conn.transaction():
         assert await partition.create(conn, Partition("history", today.date()))
         step = await asyncio.to_thread(blocked, db, writer, cancel, run)

@@ -32,17 +32,17 @@ def claimed(db: psycopg.Connection, options: LiteralString, *parameters: Any) ->
 
 def test_a_claim_says_all_that_a_worker_needs(db: psycopg.Connection, clock: Clock) -> None:
     clock.set(NOON)
-    run = add_run(db, spec={"task": "t"}, timeout="1 min", max_attempts=4)
+    run = add_run(db, spec={"task": "t"}, timeout="1 min", max_attempts=4, traceparent="00-1-2-01")
     worker = add_worker(db)
     cursor = db.execute("select * from scheduler.claim(%s, %s)", [APP, worker])
     assert [column.name for column in cursor.description or ()] == [
         "lease", "id", "executor", "spec", "attempt", "run_at", "scheduled_at", "job", "timeout", "max_attempts",
-        "lost", "priority", "limited",
+        "lost", "priority", "limited", "traceparent",
     ]  # fmt: skip
     lease, *told = cursor.fetchall()[0]
     assert [str(value) for value in told] == [
         str(run), "python", "{'task': 't'}", "1", str(clock.now), "None", "None", "0:01:00", "4", "0",
-        "0", "False",
+        "0", "False", "00-1-2-01",
     ]  # fmt: skip
     assert rows(db, "select l.app, l.lease from scheduler.leases_of(%s) l", worker) == [(APP, lease)]
 

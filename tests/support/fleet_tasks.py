@@ -225,3 +225,37 @@ def speak_in_thread(ctx: Context) -> None:
 async def tell(text: str) -> None:
     """Logs what it was given, a secret as well."""
     logging.getLogger("shop").warning("it is %s", text)
+
+
+def _inside(ctx: Context) -> str | None:
+    """A span of the task's own, as a library in it would make one."""
+    from opentelemetry import trace  # noqa: PLC0415  only where it is asked for
+
+    with trace.get_tracer("task").start_as_current_span("inside", attributes={"walclock.run_id": ctx.run_id}):
+        return ctx.traceparent
+
+
+@task
+async def traced(ctx: Context) -> str | None:
+    await asyncio.sleep(0)
+    return _inside(ctx)
+
+
+@task
+def traced_thread(ctx: Context) -> str | None:
+    return _inside(ctx)
+
+
+@task(process=True)
+def traced_process(ctx: Context) -> str | None:
+    return _inside(ctx)
+
+
+@task
+async def trace_handed_on(ctx: Context) -> str | None:
+    return ctx.traceparent
+
+
+@task
+async def refuse(text: str) -> NoReturn:
+    raise ValueError(text)

@@ -15,6 +15,7 @@ from worker.executors.sql import BYTES, ROWS, SqlExecutor
 from worker.outcome import storable
 
 VARIABLE = "SCHEDULER_SQL_DSN_SHOP_DB"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 EXECUTOR = SqlExecutor(Settings())
 
 
@@ -27,7 +28,7 @@ def shop(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 async def run(sql: str, params: Any = None, **more: Any) -> dict[str, Any]:
     spec = {"dsn": "shop-db", "sql": sql, **({} if params is None else {"params": params})}
-    return await EXECUTOR.execute(call(spec | more))
+    return await EXECUTOR.execute(call(spec | more, traceparent=TRACEPARENT))
 
 
 async def failure(spec: Any) -> ExecutionFailed:
@@ -117,7 +118,7 @@ async def test_a_failure_says_what_the_server_said_and_leaves_nothing() -> None:
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("transaction", [True, False])
 async def test_the_statement_knows_its_run(transaction: bool) -> None:
-    names = ("run_id", "attempt", "fence", "scheduled_at")
+    names = ("run_id", "attempt", "fence", "scheduled_at", "traceparent")
     columns = ", ".join(f"current_setting('scheduler.{name}') as {name}" for name in names)
     columns += ", current_setting('application_name') as app, current_setting('statement_timeout') as timeout"
     result = await run(f"select {columns}", transaction=transaction)
@@ -127,6 +128,7 @@ async def test_the_statement_knows_its_run(transaction: bool) -> None:
             "attempt": "2",
             "fence": "42",
             "scheduled_at": "2026-03-01T04:05:06Z",
+            "traceparent": TRACEPARENT,
             "app": "walclock run 7",
             "timeout": "3601s",
         }

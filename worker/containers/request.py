@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.containers.policy import Policy
 from worker.context import Call
-from worker.spec import about, bad, environment, text
+from worker.spec import about, bad, environment, text, trace
 
 KEYS = (
     "image", "command", "environment", "workdir", "user", "memory", "cpus", "network", "pull",
@@ -56,7 +56,7 @@ def requested(call: Call, policy: Policy, labels: Mapping[str, str]) -> Request:
     added = environment(spec.get("environment"))
     body: dict[str, Any] = {
         "Image": image,
-        "Env": [f"{name}={value}" for name, value in {**added, **about(call)}.items()],
+        "Env": [f"{name}={value}" for name, value in {**trace(call), **added, **about(call)}.items()],
         "Labels": dict(labels),
         "AttachStdout": True,
         "AttachStderr": True,

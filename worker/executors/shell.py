@@ -1,7 +1,7 @@
 """Commands: `{"command": string or array, "environment": {}, "cwd", "stdin"}`.
 
 An array is exec'd, a string goes to `$SHELL -c`. The command gets a clean environment: of the worker's what PASSED
-names and what SCHEDULER_SHELL_ENV adds, then the spec's, then the four SCHEDULER_ variables. The result is
+names and what SCHEDULER_SHELL_ENV adds, then TRACEPARENT, the spec's, and the four SCHEDULER_ variables. The result is
 `{stdout, stderr, exit_code}`; a non-zero exit fails and keeps it. 128 + n is the exit code of a command ended by signal
 n, as a shell would say it.
 
@@ -26,7 +26,7 @@ from worker.context import Call
 from worker.executors import ExecutionFailed, Settings
 from worker.output import Capture
 from worker.processes import Process, ending, scratch
-from worker.spec import about, bad, environment, text
+from worker.spec import about, bad, environment, text, trace
 
 DRAIN = 1.0  # seconds for the rest of the output, when something in the background keeps it open
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # exit codes, as a shell would give them
@@ -114,7 +114,7 @@ class ShellExecutor:
 def parsed(call: Call, inherited: Mapping[str, str]) -> Command:
     """The command of a spec with its whole environment; ExecutionFailed, not to be retried, when it makes none."""
     spec = call.spec
-    told = {**inherited, **environment(spec.get("environment")), **about(call)}
+    told = {**inherited, **trace(call), **environment(spec.get("environment")), **about(call)}
     command = spec.get("command")
     if isinstance(command, str) and command.strip():
         shell = told.get("SHELL") or "/bin/sh"

@@ -155,7 +155,7 @@ def _job(call: Call) -> tuple[Job, float | None]:
         "scheduler_attempt": call.attempt,
         "scheduler_scheduled_at": call.instant(),
         "scheduler_fence": call.fence,
-        "traceparent": traceparent(),
+        "traceparent": traceparent(call),
     }
     if tags is not None:
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):

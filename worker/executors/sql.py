@@ -3,7 +3,8 @@
 Each execution has a connection and a login of its own, never the scheduler's: a login that is, or may become, the owner
 of the scheduler's tables is refused. `params`, a list for `%s` or an object
 for `%(name)s`, are sent apart from the text. All happens in one transaction, in which `scheduler.run_id`,
-`scheduler.attempt`, `scheduler.scheduled_at` and `scheduler.fence` can be read with `current_setting`;
+`scheduler.attempt`, `scheduler.scheduled_at`, `scheduler.fence` and `scheduler.traceparent` (empty: it has none) can
+be read with `current_setting`;
 `"transaction": false` is for what PostgreSQL refuses in one, such as `vacuum`. A statement that ends the transaction by
 itself fails: what followed ran without its limits, and what came before cannot be taken back.
 The result is `{rows, rowcount}`: objects, of the last statement when there are several. Reading statements are
@@ -60,6 +61,7 @@ ANNOUNCED: LiteralString = """
         pg_catalog.set_config('scheduler.attempt', %(attempt)s, s.is_pooled) as attempt,
         pg_catalog.set_config('scheduler.scheduled_at', %(instant)s, s.is_pooled) as instant,
         pg_catalog.set_config('scheduler.fence', %(fence)s, s.is_pooled) as fence,
+        pg_catalog.set_config('scheduler.traceparent', %(traceparent)s, s.is_pooled) as traceparent,
         pg_catalog.set_config('statement_timeout', %(timeout)s, s.is_pooled) as timeout,
         pg_catalog.set_config('datestyle', 'ISO', s.is_pooled) as datestyle
     from (select session_user as login, pg_catalog.pg_backend_pid() <> %(pid)s::int as is_pooled) s
@@ -184,6 +186,7 @@ async def _announced(connection: Connection, call: Call) -> bool:
             "attempt": str(call.attempt),
             "instant": call.instant(),
             "fence": str(call.fence),
+            "traceparent": call.traceparent or "",
             "timeout": str(min(math.ceil((call.timeout + BACKSTOP) * 1000), 2**31 - 1)),
             "pid": connection.info.backend_pid,
         },

@@ -22,6 +22,7 @@ from scheduler.errors import InvalidError
 from scheduler.store import insert, request, watch
 from scheduler.store.refusal import explained
 from scheduler.store.request import Answered
+from scheduler.tracing import Enqueuing, enqueuing
 
 PIECE = 1024 * 1024
 """Bytes of COPY data in one statement. The transaction begins with the first, so that a small body that comes slowly
@@ -58,25 +59,36 @@ async def post_runs(ask: Ask) -> Reply:
     media = media_of(ask, (JSON, NDJSON))
     key = _key(ask)
     if media == NDJSON:
-        return await _many(ask, key)
+        with _tracing(ask) as sending:
+            return await _many(ask, key, sending)
     body = await _body(ask)
     app = ask.path["app"]
     name = msgspec.json.encode(app)
     if is_list(body):
-        return await _several(ask, key, body, [row_of(name, run) for run in runs_in(body)])
+        runs = runs_in(body)
+        with _tracing(ask) as sending:
+            sending.wrote(count=len(runs))
+            return await _several(ask, key, body, [row_of(name, run, sending.traceparent) for run in runs])
     run = run_in(body)
-    if key is None and run.unique_key is None:
-        row = row_of(name, run)
-        (number,) = await ask.data.runs.add([row], len(row))
-        return Reply(201, Added(id=number))
-    return await _one(ask, key, body, row_of(name, run))
+    with _tracing(ask, run.queue, run.executor) as sending:
+        row = row_of(name, run, sending.traceparent)
+        if key is None and run.unique_key is None:
+            (number,) = await ask.data.runs.add([row], len(row))
+            sending.wrote(number)
+            return Reply(201, Added(id=number))
+        return await _one(ask, key, body, row, sending)
 
 
-async def _one(ask: Ask, key: str | None, body: bytes, row: bytes) -> Reply:
+def _tracing(ask: Ask, queue: str | None = None, executor: str | None = None) -> Enqueuing:
+    return enqueuing(ask.path["app"], queue, executor, ask.headers.get("traceparent"))
+
+
+async def _one(ask: Ask, key: str | None, body: bytes, row: bytes, sending: Enqueuing) -> Reply:
     """By itself: it may have to wait for somebody's transaction, and nobody else should with it."""
 
     async def enqueue(conn: AsyncConnection[Any]) -> Reply:
         run, is_new = await insert.enqueue_row(conn, row)
+        sending.wrote(run)
         return Reply(201 if is_new else 200, Added(id=run))
 
     async with ask.data.inserting() as conn:
@@ -121,10 +133,10 @@ def _again(before: Answered, digest: bytes) -> Reply:
     return Reply(before.status, msgspec.Raw(before.answer.encode()))
 
 
-async def _many(ask: Ask, key: str | None) -> Reply:
+async def _many(ask: Ask, key: str | None, sending: Enqueuing) -> Reply:
     body = unpacked(_prompt(chunks(ask.request)), _encoding(ask))
     async with ask.data.reading() as conn:
-        lines = Lines(ask.path["app"], await watch.clock(conn))
+        lines = Lines(ask.path["app"], await watch.clock(conn), sending.traceparent)
     digest = hashlib.sha256()
     pieces = _pieces(lines, body, digest.update if key is not None else _nothing)
     try:
@@ -137,7 +149,8 @@ async def _many(ask: Ask, key: str | None) -> Reply:
                         async for _ in pieces:
                             pass
                         return _again(before, digest.digest())
-                await _copy(conn, first, pieces)
+                await _copy(conn, first, pieces, traced=sending.traceparent is not None)
+                sending.wrote(count=lines.read)
                 reply = Reply(201, Added(created=lines.read))
                 if key is not None:
                     await _keep(ask, conn, key, digest.digest(), reply)
@@ -148,21 +161,21 @@ async def _many(ask: Ask, key: str | None) -> Reply:
         raise
 
 
-async def _copy(conn: AsyncConnection[Any], first: Piece, others: AsyncIterator[Piece]) -> None:
+async def _copy(conn: AsyncConnection[Any], first: Piece, others: AsyncIterator[Piece], *, traced: bool) -> None:
     """While the database works on one piece, the next is read."""
-    copying = asyncio.create_task(_copy_piece(conn, first))
+    copying = asyncio.create_task(_copy_piece(conn, first, traced=traced))
     try:
         async for piece in others:
             await copying
-            copying = asyncio.create_task(_copy_piece(conn, piece))
+            copying = asyncio.create_task(_copy_piece(conn, piece, traced=traced))
     finally:
         await asyncio.wait([copying])  # before the transaction ends, whatever becomes of it
     await copying
 
 
-async def _copy_piece(conn: AsyncConnection[Any], piece: Piece) -> None:
+async def _copy_piece(conn: AsyncConnection[Any], piece: Piece, *, traced: bool) -> None:
     try:
-        await insert.copy_runs(conn, piece.data)
+        await insert.copy_runs(conn, piece.data, traced=traced)
     except psycopg.Error as error:
         place = _PLACE.match(error.diag.context or "")
         refused = explained(error)
@@ -244,6 +257,6 @@ OPERATIONS = (
         also=(200,),
         errors=(408, 409, 422),
         example={"executor": "python", "spec": {"task": "send_email", "args": {"to": "a@example.org"}}},
-        conditions=("Idempotency-Key",),
+        conditions=("Idempotency-Key", "traceparent"),
     ),
 )

@@ -63,6 +63,7 @@ class ClaimedRun(Struct):
     max_attempts: int
     lost: int
     priority: int
+    traceparent: str | None
 
 
 class Claimed(Struct):

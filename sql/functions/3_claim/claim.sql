@@ -2,6 +2,9 @@ drop function if exists scheduler.claim(text, bigint, text, integer, text[], int
 drop function if exists scheduler.claim(
     text, bigint, text, integer, text[], interval, boolean, smallint, timestamptz, bigint
 );
+drop function if exists scheduler.claim(
+    text, bigint, text, integer, text[], interval, boolean, smallint, timestamptz, bigint, boolean
+);
 create or replace function scheduler.claim(
     p_app text, p_worker bigint, p_queue text default 'default', p_limit integer default 1,
     p_executors text[] default null, p_horizon interval default '0', p_begin boolean default true,
@@ -9,7 +12,8 @@ create or replace function scheduler.claim(
     p_keyed boolean default null
 ) returns table (
     lease bigint, id bigint, executor text, spec jsonb, attempt smallint, run_at timestamptz, scheduled_at timestamptz,
-    job text, timeout interval, max_attempts smallint, lost smallint, priority smallint, limited boolean
+    job text, timeout interval, max_attempts smallint, lost smallint, priority smallint, limited boolean,
+    traceparent text
 )
 language plpgsql
 security definer set search_path = pg_catalog, pg_temp
@@ -177,7 +181,8 @@ begin
     return query
     -- A returned column must have the promised type itself, not a domain over it.
     select v_lease, u.id, u.executor::text, u.spec::jsonb, (u.attempt + 1)::smallint, u.run_at, u.scheduled_at, u.job,
-        u.timeout::interval, u.max_attempts::smallint, u.lost, u.priority, v_slots or v_limited
+        u.timeout::interval, u.max_attempts::smallint, u.lost, u.priority, v_slots or v_limited,
+        u.traceparent::text
     from unnest(v_runs) u;
 end
 $$;

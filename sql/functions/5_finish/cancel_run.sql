@@ -15,12 +15,12 @@ begin
             insert into scheduler.history (
                 app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts, timeout,
                 retry_delay, retry_max_delay, run_at, scheduled_at, finished_at, error, unique_key, tags, concurrency_key,
-                concurrency_limit
+                concurrency_limit, traceparent
             ) values (
                 v_run.app, v_run.queue, v_run.id, v_run.job, v_run.executor, v_run.spec, 'cancelled', v_run.attempt,
                 v_run.priority, v_run.max_attempts, v_run.timeout, v_run.retry_delay, v_run.retry_max_delay,
                 v_run.run_at, v_run.scheduled_at, scheduler.clock(), 'cancelled before it started', v_run.unique_key,
-                v_run.tags, v_run.concurrency_key, v_run.concurrency_limit
+                v_run.tags, v_run.concurrency_key, v_run.concurrency_limit, v_run.traceparent
             );
             delete from scheduler.run_key k
             where k.app = v_run.app and k.unique_key = v_run.unique_key and k.run_id = v_run.id;

@@ -24,12 +24,12 @@ begin
     insert into scheduler.history (
         app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts, timeout, retry_delay,
         retry_max_delay, run_at, scheduled_at, started_at, finished_at, fence, unique_key, tags, concurrency_key,
-        concurrency_limit
+        concurrency_limit, traceparent
     ) values (
         p_app, v_run.queue, p_id, v_run.job, v_run.executor, v_run.spec, 'succeeded', (v_run.attempt + 1)::smallint,
         v_run.priority, v_run.max_attempts, v_run.timeout, v_run.retry_delay, v_run.retry_max_delay, v_run.run_at,
         v_run.scheduled_at, coalesce(v_lock.locked_at, v_now), v_now, v_lock.fence, v_run.unique_key, v_run.tags,
-        v_run.concurrency_key, v_run.concurrency_limit
+        v_run.concurrency_key, v_run.concurrency_limit, v_run.traceparent
     );
     -- As in finish: a job's next run may have waited for this one.
     if v_run.job is not null and pg_try_advisory_xact_lock(7716802) then

@@ -36,15 +36,16 @@ begin
     then
         insert into scheduler.history (
             app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts, timeout, retry_delay,
-            retry_max_delay, run_at, scheduled_at, started_at, finished_at, worker, fence, unique_key, tags
+            retry_max_delay, run_at, scheduled_at, started_at, finished_at, worker, fence, unique_key, tags, traceparent
         )
         select r.app, r.queue, r.id, r.job, r.executor, r.spec, 'succeeded', (r.attempt + 1)::smallint, r.priority,
             r.max_attempts, r.timeout, r.retry_delay, r.retry_max_delay, r.run_at, r.scheduled_at,
             coalesce(r.started_at, v_lease.begun_at, v_now), coalesce(r.finished_at, v_now), p_worker, p_lease,
-            r.unique_key, r.tags
+            r.unique_key, r.tags, r.traceparent
         from rows from (unnest(v_lease.runs), unnest(p_started_at), unnest(p_finished_at)) as r (
             id, run_at, priority, attempt, max_attempts, lost, app, queue, executor, spec, timeout, retry_delay,
-            retry_max_delay, job, scheduled_at, unique_key, tags, concurrency_key, concurrency_limit, started_at, finished_at
+            retry_max_delay, job, scheduled_at, unique_key, tags, concurrency_key, concurrency_limit, traceparent,
+            started_at, finished_at
         )
         where r.id is not null;
         if v_lease.keyed then
@@ -95,7 +96,7 @@ begin
         insert into scheduler.history (
             app, queue, id, job, executor, spec, outcome, attempt, retry_at, priority, max_attempts, timeout,
             retry_delay, retry_max_delay, run_at, scheduled_at, started_at, finished_at, worker, fence, error, result,
-            unique_key, tags, concurrency_key, concurrency_limit
+            unique_key, tags, concurrency_key, concurrency_limit, traceparent
         )
         select p_app, e.queue, e.id, e.job, e.executor, e.spec,
             case
@@ -112,16 +113,17 @@ begin
                     then concat('poison: lost ', e.lost + 1, ' times in a row with the process that ran it; ', e.error)
                 else e.error
             end,
-            e.result, e.unique_key, e.tags, e.concurrency_key, e.concurrency_limit
+            e.result, e.unique_key, e.tags, e.concurrency_key, e.concurrency_limit, e.traceparent
         from ended e
     ), again as (
         insert into scheduler.run (
             app, queue, id, executor, spec, run_at, priority, attempt, max_attempts, lost, timeout, retry_delay,
-            retry_max_delay, job, scheduled_at, unique_key, tags, concurrency_key, concurrency_limit
+            retry_max_delay, job, scheduled_at, unique_key, tags, concurrency_key, concurrency_limit,
+            traceparent
         )
         select p_app, e.queue, e.id, e.executor, e.spec, e.retry_at, e.priority, e.try, e.max_attempts,
             case when e.outcome = 'lost' then e.lost + 1 else 0 end, e.timeout, e.retry_delay, e.retry_max_delay,
-            e.job, e.scheduled_at, e.unique_key, e.tags, e.concurrency_key, e.concurrency_limit
+            e.job, e.scheduled_at, e.unique_key, e.tags, e.concurrency_key, e.concurrency_limit, e.traceparent
         from ended e
         where e.retry_at is not null
     ), freed as (

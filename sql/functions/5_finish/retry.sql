@@ -18,11 +18,11 @@ begin
     end if;
     insert into scheduler.run (
         app, queue, executor, spec, run_at, priority, max_attempts, timeout, retry_delay, retry_max_delay, job,
-        unique_key, tags, concurrency_key, concurrency_limit
+        unique_key, tags, concurrency_key, concurrency_limit, traceparent
     )
     select h.app, h.queue, h.executor, h.spec, scheduler.clock(), h.priority, h.max_attempts, h.timeout,
         h.retry_delay, h.retry_max_delay, h.job, h.unique_key, h.tags, h.concurrency_key,
-        h.concurrency_limit
+        h.concurrency_limit, h.traceparent
     from scheduler.history h
     where h.app = retry.app and h.id = retry.id and h.retry_at is null
     returning run.id into v_id;

@@ -56,12 +56,13 @@ begin
             ), noted as (
                 insert into scheduler.history (
                     app, queue, id, job, executor, spec, outcome, attempt, priority, max_attempts, timeout, retry_delay,
-                    retry_max_delay, run_at, scheduled_at, finished_at, error, unique_key, tags
+                    retry_max_delay, run_at, scheduled_at, finished_at, error, unique_key, tags,
+                    traceparent
                 )
                 select g.app, g.queue, g.id, g.job, g.executor, g.spec, 'cancelled', g.attempt, g.priority,
                     g.max_attempts, g.timeout, g.retry_delay, g.retry_max_delay, g.run_at, g.scheduled_at, v_now,
                     format('expired: nobody deleted the event within its ttl of %s', scheduler.event_ttl(g.spec)),
-                    g.unique_key, g.tags
+                    g.unique_key, g.tags, g.traceparent
                 from gone g
             ), freed as (
                 delete from scheduler.run_key k where k.ctid = any (array(
