@@ -8,7 +8,7 @@
 
 Each part goes on by bounded statements, a page after the other, and after each the gauger rests many times as long as
 it took. So it costs PostgreSQL a fixed share of one connection's time at most, and what grows with the tables is not
-that share but the age of the numbers: of ten million pending runs about a minute.
+that share but the age of the numbers: of ten million pending runs one or two minutes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From samples to what Prometheus reads, by its own library: classic text, or OpenMetrics for whoever asks for it.
 
 Samples are taken on the event loop, where nothing changes meanwhile, and written out in a thread: 2,000 of them take
-20 ms, for which runs should not have to wait.
+20 ms and more, for which runs should not have to wait.
 """
 
 from __future__ import annotations
