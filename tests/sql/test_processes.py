@@ -25,6 +25,7 @@ def test_a_registered_worker_is_what_it_said(db: psycopg.Connection, clock: Cloc
     assert column(db, "select to_jsonb(w) - 'started_at' - 'seen_at' from scheduler.worker w") == [{
         "id": worker, "label": "web-1", "host": "host", "pid": 7, "apps": ["shop"], "queues": ["mail"],
         "executors": ["shell"], "concurrency": 4, "version": "1.2", "stopped_at": None, "dead_at": None,
+        "clock_ahead": None,
     }]  # fmt: skip
     assert add_worker(db, "web-1") != worker, "a name is only a label"
     assert column(db, "select w.executors from scheduler.worker w order by w.id desc limit 1") == [["python", "http"]]
