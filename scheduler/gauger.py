@@ -1,6 +1,7 @@
 """Reads what the database holds, for /metrics, and always before anybody asks: a scrape only reads memory.
 
     processes ─┐
+    alarms    ─┤
     database  ─┤
     queues    ─┼─▶ Gauges (what was read last) ─▶ /metrics
     backlogs  ─┤
@@ -43,6 +44,8 @@ COUNTED = 2_000
 """Runs of a queue that are counted at once. Deeper ones are counted on their own, a slice at a time."""
 SLICE = 100_000
 JOB_PAGE = 1_000
+ALARMS = 1_000
+"""Alarms that are looked at; whoever has more is told of the first."""
 LOOKED_AT = 200
 """Jobs whose history is looked at in one statement: 0.1 ms each with a month of partitions."""
 ATTEMPTS = 50
@@ -89,9 +92,12 @@ class Gauger:
         self._turn = turn
         self._server = server
         self._settings = settings
+        self._tally = tally
         self._rests_until = 0.0
         queues = _Queues(server, self.gauges)
-        self._parts = [_Part(step) for step in (self._processes, self._database, queues.step, queues.backlog)]
+        self._parts = [
+            _Part(step) for step in (self._processes, self._alarms, self._database, queues.step, queues.backlog)
+        ]
         self._parts.append(_Part(_Jobs(server, self.gauges, tally).step, JOBS_REST))
 
     async def run_once(self) -> float:
@@ -115,6 +121,11 @@ class Gauger:
         self._show_one(catalogue.APPS_UNOWNED, found.unowned)
         self._show_one(catalogue.SERVERS_ALIVE, found.servers)
         self._show_one(catalogue.WORKERS_ALIVE, found.workers)
+        return EVERY
+
+    async def _alarms(self, conn: Connection) -> float:
+        values = folded(await gauge.gauge_alarms(conn, limit=ALARMS), self._tally.apps)
+        self.gauges.show(catalogue.ALARMS_FIRING, {(app,): firing for app, firing in values.items()})
         return EVERY
 
     async def _database(self, conn: Connection) -> float:

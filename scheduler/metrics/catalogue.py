@@ -126,6 +126,9 @@ APPS_OWNED = _family("scheduler_apps_owned", "gauge", "Apps that this server pla
 APPS_UNOWNED = _family("scheduler_apps_unowned", "gauge", "Apps with jobs that no living server plans.")
 SERVERS_ALIVE = _family("scheduler_servers_alive", "gauge", "Servers that send heartbeats.")
 WORKERS_ALIVE = _family("scheduler_workers_alive", "gauge", "Workers that send heartbeats.")
+ALARMS_FIRING = _family(
+    "scheduler_alarms_firing", "gauge", "Alarms that fire; every server tells it of all apps.", "app"
+)
 PLANNING_TIME = _family("scheduler_planning_seconds", "histogram", "What a step of the planner took.", bounds=PLANNING)
 
 # Of the database, by each server.

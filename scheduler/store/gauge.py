@@ -132,6 +132,12 @@ async def gauge_processes(conn: Connection, server: int, *, dead_after: float) -
         return await cursor.fetchone() or Processes(0, 0, 0, 0)  # there always is a row
 
 
+async def gauge_alarms(conn: Connection, *, limit: int) -> dict[str, float]:
+    """How many alarms fire, by app, of up to `limit` alarms; of an app without alarms nothing."""
+    rows = await conn.execute("select a.app, a.firing from scheduler.gauge_alarms(%s) a", [limit])
+    return {app: float(firing) for app, firing in await rows.fetchall()}
+
+
 async def gauge_database(conn: Connection) -> Database:
     query: LiteralString = """
         select d.snapshot_age, d.size, d.wal::float8, d.notify_queue, d.connections, d.connections_most, d.tables,

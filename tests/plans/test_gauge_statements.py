@@ -79,7 +79,7 @@ QUESTIONS = [
     Question(
         name="when jobs last succeeded",
         ask=successes,
-        most={"history": 6 * PARTITIONS * len(NAMES), "fire": 40 * len(NAMES)},
+        most={"history": 6 * PARTITIONS * len(NAMES), "fire": 40 * len(NAMES), "job_schedule": 4 * len(NAMES)},
         blocks=20 * PARTITIONS * len(NAMES),
     ),
     Question(

@@ -307,5 +307,12 @@ def test_every_gauge_of_the_database_is_a_function_of_sql(db: psycopg.Connection
     assert rows(db, "select q.pending from scheduler.gauge_queues(%s, '', '', 10, 10) q", server) == [(1,)]
     assert rows(db, "select b.runs, b.id from scheduler.gauge_backlog('shop', 'default', 10, false) b") == [(1, None)]
     assert rows(db, "select j.job from scheduler.gauge_jobs(%s, '', '', 10) j", server) == []
-    assert rows(db, "select s.job from scheduler.gauge_successes('{}', '{}', 1, 1) s") == []
+    assert rows(db, "select s.job from scheduler.gauge_successes('{shop}', '{unknown}', 1, 1) s") == []
+    db.execute(
+        """insert into scheduler.alarm (app, name, kind, channels)
+        values ('shop', 'a', 'failed', '[{"channel": "webhook", "url": "http://127.0.0.1"}]'),
+            ('shop', 'b', 'late', '[{"channel": "webhook", "url": "http://127.0.0.1"}]')"""
+    )
+    db.execute("insert into scheduler.alarm_state (app, alarm, since_at) values ('shop', 'b', now())")
+    assert rows(db, "select a.app, a.firing from scheduler.gauge_alarms(10) a") == [("shop", 1)]
     assert one(db, "select d.size > 0 from scheduler.gauge_database() d")

@@ -17,6 +17,9 @@ begin
     return query
     select j.app, j.job, extract(epoch from h.finished_at)::float8, f.instants
     from unnest(p_apps, p_jobs) as j (app, job)
+    cross join lateral (
+        select from scheduler.job_schedule s where s.app = j.app and s.job = j.job  -- of those that the asker may see
+    ) s
     left join lateral (
         select l.finished_at
         from (
