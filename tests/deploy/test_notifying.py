@@ -97,7 +97,7 @@ def test_a_service_says_that_it_is_ready_that_it_lives_and_that_it_stops(  # noq
 ) -> None:
     process = start(started, tmp_path, manager, dsn, *words)
     wait_until(lambda: "READY=1" in manager.listen() or process.returncode is not None)
-    registered = db.execute(f"select count(*) from scheduler.{table} where pid = %s", [process.pid]).fetchone()  # type: ignore[arg-type]
+    registered = db.execute(f"select count(*) from scheduler.{table} where pid = %s", [process.pid]).fetchone()
     assert registered == (1,), "it said so before anybody could know of it"
     fed = manager.heard.count("WATCHDOG=1")
     wait_until(lambda: manager.listen().count("WATCHDOG=1") >= fed + 5)
