@@ -72,7 +72,9 @@ class Cluster:
 
     def _start(self, words: list[str]) -> Process:
         log = self._directory / f"process{len(self._started)}.log"
-        env = {**os.environ, **QUICK, "SCHEDULER_DSN": self.dsn, "PYTHONPATH": f"{ROOT}:{DEMO}"}
+        # Jobs of a second are planned by rows, so that each instant is in the ledger when it comes, and not 5 s later.
+        ours = {"SCHEDULER_DSN": self.dsn, "PYTHONPATH": f"{ROOT}:{DEMO}", "SCHEDULER_PULSE_BELOW": "0"}
+        env = {**os.environ, **QUICK, **ours}
         with log.open("wb") as file:
             popen = subprocess.Popen(
                 [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env
