@@ -17,7 +17,8 @@ from panels import RATE, Json, dashboard, graph, heat, quantiles, stat, table, v
 
 APP = 'app=~"$app"'
 LANE = 'app=~"$app",queue=~"$queue"'
-JOB = 'app="$app",job="$job"'
+# Our label `job` is `exported_job` there: Prometheus has a label of that name itself.
+JOB = 'app="$app",exported_job="$job"'
 PROCESS = 'instance=~"$instance"'
 EACH_APP = "{{app}}"
 OUTCOME = "{{outcome}}"
@@ -28,7 +29,9 @@ DUE = "For how long the run that has waited longest has been due."
 PICK_APPS = variable("app", "label_values(scheduler_jobs, app)")
 PICK_APP = variable("app", "label_values(scheduler_jobs, app)", many=False)
 PICK_QUEUES = variable("queue", 'label_values(scheduler_runs_pending{app=~"$app"}, queue)')
-PICK_JOB = variable("job", 'label_values(scheduler_job_next_due_timestamp_seconds{app="$app"}, job)', many=False)
+PICK_JOB = variable(
+    "job", 'label_values(scheduler_job_next_due_timestamp_seconds{app="$app"}, exported_job)', many=False
+)
 PICK_PROCESSES = variable("instance", "label_values(scheduler_info, instance)")
 
 
@@ -269,11 +272,11 @@ def one_app() -> Json:
                 [
                     table(
                         "Jobs longest without success",
-                        "sort_desc(time() - max by (app, job)"
+                        "sort_desc(time() - max by (app, exported_job)"
                         f" (scheduler_job_last_success_timestamp_seconds{{{APP}}}))",
                         "s",
                         "Those that are farthest behind their period; at most 100 of each server.",
-                        names={"app": "app", "job": "job", "Value": "since its last success"},
+                        names={"app": "app", "exported_job": "job", "Value": "since its last success"},
                         link=to_job,
                     ),
                     graph(
