@@ -26,7 +26,7 @@ Quiet = Literal["on demand", "paused", "invalid", "over"]
 
 _INSTANT = timedelta(microseconds=1)
 JITTERED = 1_000_000
-"""Instants whose jitter is computed, 4 µs each, in one forecast; jobs beyond them count at their instants."""
+"""Instants whose jitter is computed, 7 µs each, in one forecast; jobs beyond them count at their instants."""
 P95 = 0.95
 
 
