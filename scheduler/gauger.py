@@ -231,8 +231,8 @@ class _Known:
 
 
 class _Jobs:
-    """Rounds through the jobs of the server. The history is asked only about those that have fired since, or that have
-    fired without a success: of 10,000 hourly jobs, three a second.
+    """Rounds through the jobs of the server. The history is asked only about those that have fired since, that have
+    fired without a success, or of which that cannot be told: of 10,000 hourly jobs, three a second.
     """
 
     def __init__(self, server: Callable[[], int], gauges: Gauges, tally: Tally) -> None:
@@ -268,7 +268,8 @@ class _Jobs:
             self._jobs[one.app] += 1
             self._invalid[one.app] += one.is_invalid
             known = self._known.setdefault(place, _Known())
-            if not known.is_fresh or known.instants or known.next_due != one.next_due:
+            # A job of a short period has no next instant that would change.
+            if not known.is_fresh or known.instants or one.next_due is None or known.next_due != one.next_due:
                 self._asked.append(place)
             known.next_due = one.next_due
         self._is_through = len(page) < JOB_PAGE

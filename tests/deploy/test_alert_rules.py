@@ -14,6 +14,7 @@ import yaml
 from tests.support.fleet import ROOT
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+CONFIGURATION = RULES.with_name("prometheus.yml")
 PAGE = ROOT / "docs" / "monitoring.md"
 SERVER = 'job="walclock-servers",instance="a:8080"'
 WELL, ILL, DAY = 60, 60, 24 * 60  # minutes
@@ -148,6 +149,11 @@ def promtool(*words: str | Path) -> str:
 
 def test_the_rules_are_rules() -> None:
     assert "SUCCESS: 21 rules found" in promtool("check", "rules", "--lint-fatal", RULES)
+
+
+def test_prometheus_reads_the_configuration_that_is_delivered() -> None:
+    """Its syntax, and the rules beside it: the token is made when everything starts."""
+    assert "is valid prometheus config file syntax" in promtool("check", "config", "--syntax-only", CONFIGURATION)
 
 
 def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
