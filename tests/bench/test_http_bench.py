@@ -1,4 +1,4 @@
-"""One short pass of the benchmarks of the HTTP API and of ticks, so that neither rots."""
+"""One short pass of the benchmarks of the HTTP API, of ticks and of scrapes, so that none rots."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def test_the_benchmark_of_the_http_api_measures_posts_lines_and_a_flood() -> Non
 def test_the_benchmark_of_ticks_measures_them_end_to_end() -> None:
     said = json.loads(measured("-m", "tests.bench.ticks", "--ticks", "2000", "--seconds", "1", "--repeat", "1"))
     assert said
+
+
+@pytest.mark.direct("it starts a database of its own")
+def test_the_benchmark_of_scrapes_measures_runs_with_and_without_them() -> None:
+    words = ("--rate", "1000", "--seconds", "2", "--repeat", "1", "--pending", "1000")
+    said = json.loads(measured("-m", "tests.bench.scraping", *words))
+    assert said["medians"]["runs_per_second"] > 500
+    assert said["scrape_ms_most"] > 0
