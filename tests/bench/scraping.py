@@ -4,8 +4,8 @@
 
 One server and one worker with `--metrics`, PostgreSQL with its durable defaults and one client that inserts by COPY,
 all on this machine. In turns: nobody looks, and both are scraped each second, where Prometheus does it every 15 by
-default. (Dashboards ask Prometheus, and nothing of us.) A ratio is of turns that follow one another. `--pending`: so many
-runs of another app wait meanwhile, due in a year.
+default. (Dashboards ask Prometheus, and nothing of us.) A ratio is of turns that follow one another. `--pending`: so
+many runs of another app wait meanwhile, due in a year.
 """
 
 from __future__ import annotations
