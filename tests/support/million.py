@@ -84,7 +84,7 @@ _LEASES: LiteralString = f"""
             select array_agg(row(
                 {ENDED} + {PENDING} + 1000 + lease * {HELD} + n, scheduler.clock(), 0, 0, 3, 0, c.app, c.queue,
                 c.executor, {_SPEC}::jsonb, null, null, null,
-                case when lease % 5 = 0 then 'job ' || (lease / 5) % 20000 end, null, null, null, null, null
+                case when lease % 5 = 0 then 'job ' || (lease / 5) % 20000 end, null, null, null, null, null, null
             )::scheduler.run)
             from generate_series(1, {HELD}) n
         )
