@@ -181,6 +181,10 @@ def test_every_metric_is_told_by_a_process_under_its_labels_and_no_other_is(
     insert(db, "note", 5)
     first = start(*WORKER)
     insert(db, "nap", seconds=600, count=40)
+    db.execute(
+        "insert into scheduler.alarm (app, name, kind, channels)"
+        """ values ('shop', 'a', 'no_worker', '[{"channel": "webhook", "url": "http://127.0.0.1:9"}]')"""
+    )
     wait_until(lambda: first.value("scheduler_runs_running", app="shop", queue="default"))
     told: dict[str, set[tuple[str, ...]]] = {}
 
