@@ -179,4 +179,4 @@ def test_it_is_said_in_lines_and_without_a_database_in_one(dsn: str) -> None:
     )
     assert done.stdout.splitlines()[-1].endswith("checks: 2 errors, 1 warnings")
     nowhere = Scheduler("postgresql://127.0.0.1:1/nowhere")
-    assert "cannot connect to database nowhere" in nowhere.refuses("doctor")
+    assert "cannot connect to database nowhere" in nowhere.refuses("doctor", status=1)

@@ -85,7 +85,7 @@ def test_on_the_embedded_database_they_are_offered_where_the_environment_says_wh
         running = alone.start("run", stderr=subprocess.DEVNULL)
         try:
             assert running.stdout is not None
-            assert "python, shell, http, sql, kafka, on an embedded PostgreSQL" in running.stdout.readline()
+            assert "python, shell, http, sql, kafka, alarm, on an embedded PostgreSQL" in running.stdout.readline()
             running.send_signal(signal.SIGINT)
             assert running.wait(60) == 0
         finally:

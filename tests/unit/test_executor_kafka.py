@@ -184,7 +184,7 @@ async def test_brokers_that_vanish_fail_what_waits_and_get_the_rest_when_they_ar
 ) -> None:
     with cluster() as vanishing:
         monkeypatch.setenv("SCHEDULER_KAFKA_BROKERS", vanishing.brokers)
-        configure(monkeypatch, tmp_path, "message.timeout.ms=1000", "reconnect.backoff.max.ms=200")
+        configure(monkeypatch, tmp_path, "message.timeout.ms=3000", "reconnect.backoff.max.ms=200")
         async with executor() as made:
             await made.execute(call({"topic": "orders", "value": "before"}))
             vanishing.tell("down")
