@@ -113,8 +113,8 @@ def check(line: dict[str, Any]) -> None:
     assert line["better"] == ("higher" if line["unit"] == "runs/s" else "lower")
     # A worker's instants are late by the way back of the answer that it has the database's clock from, so they seem
     # early: beside other tests by more than what there is to measure.
-    least = -10 if line["scenario"] == "pickup" else 0
-    assert least < figure["min"] == figure["median"] == figure["max"] < MOST[line["unit"]], line
+    soonest = -10 if line["scenario"] == "pickup" else 0
+    assert soonest < figure["min"] == figure["median"] == figure["max"] < MOST[line["unit"]], line
     if line["name"].startswith(tuple(FLOORLESS)):
         assert (floor, ratio) == (None, None)
     else:
