@@ -111,8 +111,8 @@ class Job(JobRow):
     spec: Any
 
 
-class RunRow(TypedDict):
-    """A run in a list."""
+class RunState(TypedDict):
+    """Which run it is, and how it stands."""
 
     app: str
     id: int
@@ -129,6 +129,11 @@ class RunRow(TypedDict):
     finished_at: Instant | None
     worker: int | None
     fence: int | None
+
+
+class RunRow(RunState):
+    """A run in a list."""
+
     unique_key: str | None
     tags: list[str] | None
     error: str | None
@@ -180,24 +185,9 @@ class Event(TypedDict):
     retry_at: Instant | None
 
 
-class Why(TypedDict):
+class Why(RunState):
     """Why a run has not started yet, or how it went. `expected_at` null: not foreseeable."""
 
-    app: str
-    id: int
-    job: str | None
-    queue: str
-    executor: str
-    state: str
-    attempt: int
-    max_attempts: int
-    priority: int
-    run_at: Instant
-    scheduled_at: Instant | None
-    started_at: Instant | None
-    finished_at: Instant | None
-    worker: int | None
-    fence: int | None
     now: Instant
     reasons: list[Reason]
     expected_at: Instant | None
