@@ -2,6 +2,8 @@
 
 __init__    main, the root group                 session     the database of a command
 run         run, worker                          inputs      what users type
+composition what these are made of               offered     … and which executors they have
+running     … and how they start and end
 migrate     migrate, dsn                         show        tables and JSON
 jobs        job …
 runs        enqueue, runs …, logs                failure     how a command ends

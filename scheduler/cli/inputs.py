@@ -144,6 +144,20 @@ def of_one_run(command: Command) -> Command:
     return click.argument("which", nargs=-1, required=True, metavar="[APP] RUN", callback=convert)(command)
 
 
+class Variadic(click.Command):
+    """`--app a b` as `--app a --app b`: an option that may be repeated takes all words up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        lists = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        spread: list[str] = []
+        for word in args:
+            if spread and not word.startswith("-") and len(spread) > 1 and spread[-2] in lists:
+                spread += [spread[-2], word]
+            else:
+                spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
 def _stdin() -> str:
     data = sys.stdin.buffer.read(_MOST_INPUT + 1)
     if len(data) > _MOST_INPUT:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli import show
-from scheduler.cli.inputs import Duration, Instant
-from scheduler.cli.run import Variadic
+from scheduler.cli.inputs import Duration, Instant, Variadic
 from scheduler.cli.session import Connection, ask
 from scheduler.store import access, watch
 from scheduler.tokens import SCOPES, SHOWN, digest, new_token
