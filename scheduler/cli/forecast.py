@@ -103,7 +103,7 @@ def _ensure_known(apps: tuple[str, ...], gathered: ahead.Gathered, changes: list
             raise NotFoundError(f"there is no job {one.job} of app {one.app} to be removed")
     for app in apps:
         if app not in {app for app, _ in known} | {one.app for one in changes}:
-            raise NotFoundError(f"app {app} has no jobs")
+            raise NotFoundError(f"app {app!r} has no jobs")
 
 
 def _print(told: Row) -> None:

@@ -76,7 +76,7 @@ def test_a_supposition_is_shown_beside_what_is(scheduler: Scheduler, db: psycopg
     assert db.execute("select count(*) from scheduler.job where schedule like '%/10%'").fetchone() == (1,)
     assert "schedule '* * *'" in scheduler.refuses("forecast", "--if", "shop/nightly=* * *")
     assert "no job ghost of app shop" in scheduler.refuses("forecast", "--if", "shop/ghost=", status=1)
-    assert "app ghost has no jobs" in scheduler.refuses("forecast", "ghost", status=1)
+    assert "app 'ghost' has no jobs" in scheduler.refuses("forecast", "ghost", status=1)
 
 
 @pytest.mark.parametrize(
