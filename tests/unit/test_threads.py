@@ -206,10 +206,10 @@ async def test_threads_that_are_there_do_what_no_more_can_be_started_for(monkeyp
 
 async def test_closing_ends_the_idle_threads() -> None:
     threads = Threads(4)
-    names = {thread.ident for thread in threading.enumerate()}
+    others = set(threading.enumerate())  # not their idents, which are given again once they end
     meet = threading.Barrier(4)
     await asyncio.gather(*(threads.call(meet.wait) for _ in range(4)))
-    ours = [thread for thread in threading.enumerate() if thread.ident not in names]
+    ours = [thread for thread in threading.enumerate() if thread not in others]
     assert len(ours) == 4
     threads.close()
     for thread in ours:
