@@ -84,7 +84,7 @@ def test_of_fifty_who_lock_an_event_on_two_servers_one_gets_it_and_its_lock_outl
     event = publish(servers[0][1])
 
     def lock(place: int) -> tuple[int, int]:
-        return place, call("PUT", f"{servers[place][1]}/orders/events/{event}", {"action": "LOCK", "ttl": "6s"})[0]
+        return place, call("PUT", f"{servers[place][1]}/orders/events/{event}", {"action": "LOCK", "ttl": "12s"})[0]
 
     with ThreadPoolExecutor(50) as clients:
         answers = list(clients.map(lock, [0, 1] * 25))
@@ -95,9 +95,9 @@ def test_of_fifty_who_lock_an_event_on_two_servers_one_gets_it_and_its_lock_outl
     other = servers[1 - winner][1]
     assert call("PATCH", f"{other}/orders/events/{event}", {})[0] == 410
     assert [one["isLocked"] for one in listed(other)] == [True]
-    assert time.monotonic() < locked + 5, "too slow to tell"
+    assert time.monotonic() < locked + 10, "too slow to tell"
     wait_until(lambda: [one["isLocked"] for one in listed(other)] == [False])
-    assert time.monotonic() > locked + 4
+    assert time.monotonic() > locked + 10
     assert call("PATCH", f"{other}/orders/events/{event}", {})[0] == 202
     assert call("DELETE", f"{other}/orders/events/{event}")[0] == 202
 

@@ -90,7 +90,7 @@ def test_a_worker_that_nobody_can_tell_says_so_once_and_finds_its_runs(fleet: Fl
     time.sleep(2)  # it polls as an idle worker does, no longer as one that has just worked
     inserted = time.time()
     (ran,) = fleet.wait_for_effect("ran", fleet.insert("note"))
-    assert ran.at - inserted < 1
+    assert ran.at - inserted < 5
     fleet.wait_for(fleet.insert("note", count=2_000))
     assert worker.log.count("leads through a pooler") == 1
     assert "SCHEDULER_LISTEN_DSN" in worker.log
@@ -99,7 +99,7 @@ def test_a_worker_that_nobody_can_tell_says_so_once_and_finds_its_runs(fleet: Fl
 
 
 def test_a_worker_with_a_way_of_its_own_for_hints_is_woken_by_them(fleet: Fleet, pooled: str, direct_dsn: str) -> None:
-    worker = fleet.start(dsn=pooled, env={"SCHEDULER_POLL": "10", "SCHEDULER_LISTEN_DSN": direct_dsn})
+    worker = fleet.start(dsn=pooled, env={"SCHEDULER_POLL": "30", "SCHEDULER_LISTEN_DSN": direct_dsn})
     wait_until(lambda: fleet.scalar(AWAITING) > 0)
     listens = "select count(*) from pg_locks where locktype = 'advisory' and classid = 7716801 and pid = any (%s)"
     own = "select pid from pg_stat_activity where application_name = 'walclock worker listener w1'"
@@ -107,7 +107,7 @@ def test_a_worker_with_a_way_of_its_own_for_hints_is_woken_by_them(fleet: Fleet,
     time.sleep(2)
     inserted = time.time()
     (ran,) = fleet.wait_for_effect("ran", fleet.insert("note"))
-    assert ran.at - inserted < 2
+    assert ran.at - inserted < 10
     assert "leads through a pooler" not in worker.log
 
 

@@ -99,7 +99,7 @@ def test_short_periods_keep_time_to_within_a_hundredth_and_write_few_rows(fleet:
         assert mean == pytest.approx(period, rel=0.01), f"{name}: {len(fires)} fires, {mean * 1e3:.4f} ms apart"
         # Nothing accumulates: the last is no later than the first but for what any fire may be late.
         late = [one.at - one.value / 1e6 for one in fires]
-        assert sorted(late)[len(late) // 2] < 0.02
+        assert sorted(late)[len(late) // 2] < 0.1
         # Never early; the wall clock here and the database's are the same.
         assert min(late) > -0.0005
         assert summed(fleet, name, "fired") == len(fires)

@@ -115,9 +115,9 @@ async def test_a_wait_for_a_database_that_has_fallen_silent_ends_in_its_time(dsn
                     await conn.execute("select 1")
                 proxy.go_silent()
                 took = await time_to_fail(lambda conn=conn, wait=wait: wait(conn))  # type: ignore[misc]
-                assert 0.4 < took < 1.5, (what, took)
+                assert 0.4 < took < 5, (what, took)
                 took = await time_to_fail(lambda: within(link, 0.5))
-                assert 0.4 < took < 1.5, (f"after {what}, to connect anew", took)
+                assert 0.4 < took < 5, (f"after {what}, to connect anew", took)
                 proxy.flow()
 
 
@@ -140,6 +140,6 @@ async def test_who_gave_up_waiting_for_one_host_begins_with_the_next(dsn: str) -
         async with Link(make_conninfo(dsn, host=f"{there},{here}"), name="test") as link:
             await within(link, 5)
             proxy.go_silent()
-            assert await time_to_fail(lambda: within(link, 0.5)) < 1.5
-            assert await time_to_fail(lambda: within(link, 0.5)) < 1.5, "it is the host that answered last"
+            assert await time_to_fail(lambda: within(link, 0.5)) < 5
+            assert await time_to_fail(lambda: within(link, 0.5)) < 5, "it is the host that answered last"
             await within(link, 5)

@@ -120,11 +120,15 @@ async def test_a_key_has_the_partition_that_other_clients_choose_and_a_spec_can_
 
 
 async def test_a_worker_that_is_ready_for_a_second_sends_its_first_message_without_a_delay(kafka: Cluster) -> None:
-    async with executor() as made:
-        await asyncio.sleep(1.5)
-        began = time.monotonic()
-        await made.execute(call({"topic": "first", "value": "x"}))
-        assert time.monotonic() - began < 0.3  # 3.5 ms here; a producer that is new takes more than 500
+    took = []
+    for ready_for in (0.0, 1.5):
+        async with executor() as made:
+            await asyncio.sleep(ready_for)
+            began = time.monotonic()
+            await made.execute(call({"topic": "first", "value": "x"}))
+            took.append(time.monotonic() - began)
+    new, ready = took
+    assert ready < new / 2  # 3.5 ms here; a producer that is new takes more than 500
 
 
 async def test_thousands_of_messages_are_under_way_at_once_and_each_is_confirmed_once(kafka: Cluster) -> None:
@@ -236,7 +240,7 @@ async def test_a_run_that_is_stopped_does_not_wait_and_does_not_keep_the_worker(
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             began = time.monotonic()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
 
 
 async def test_brokers_are_chosen_by_name_each_with_settings_of_their_own(
