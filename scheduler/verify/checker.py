@@ -189,7 +189,7 @@ class Check:
     def _times(self) -> None:
         """Each run started in the window of its target: of a job by a matching that does not ask what a run is for."""
         offset, late = self.evidence.offset, self.evidence.late
-        lateness, matched = [], 0
+        lateness, matched, unbegun = [], 0, 0
         first = {run: executions[0] for run, executions in self.executions.items()}
         starts: dict[str, list[float]] = defaultdict(list)
         for execution in first.values():
@@ -197,8 +197,10 @@ class Check:
                 starts[execution.key].append(execution.began + offset)
                 lateness.append(execution.began + offset - execution.scheduled)
         for job, instants in self.evidence.due.items():
-            matching = match(instants, starts[job], early=EARLY, late=late)
+            begun = [instant for instant in instants if not self._is_lost_unbegun((job, instant))]
+            matching = match(begun, starts[job], early=EARLY, late=late)
             matched += len(matching.pairs)
+            unbegun += len(instants) - len(begun)
             for instant in matching.missed:
                 self.verdict.add("late", f"{_target((job, instant))} has no run that began within {late:g} s of it")
             for start in matching.extra:
@@ -214,9 +216,19 @@ class Check:
         self.verdict.figures["fires"] = {
             "due": sum(len(instants) for instants in self.evidence.due.values()),
             "matched": matched,
+            "unbegun": unbegun,
             "late_seconds": spread(lateness),
             "early_seconds": max(0.0, -min(lateness, default=0.0)),
         }
+
+    def _is_lost_unbegun(self, target: Target) -> bool:
+        """Its worker died after it had noted the start, and before the task's first step: no attempt may follow.
+
+        Whether the loss may be its end is asked elsewhere.
+        """
+        runs = self.runs.get(target, set())
+        ends = [attempt for run in runs for attempt in self.attempts.get(run, ()) if attempt.is_end]
+        return bool(ends) and all(map(_was_lost, ends)) and not any(run in self.executions for run in runs)
 
     def _exits(self) -> None:
         for one in self.evidence.exits:

@@ -96,16 +96,15 @@ def test_a_short_pass_with_every_fault_finds_nothing_on_a_postgresql_of_its_own(
         text=True,
         check=False,
     )
-    assert done.returncode == 0, (done.stdout, done.stderr)
     found = json.loads(done.stdout)
-    assert found["passed"] is True
+    assert (done.returncode, found["passed"], found["found"]) == (0, True, []), done.stderr
     figures = found["figures"]
     assert figures["faults"].keys() >= {"kill", "terminate", "notify", "restart", "clock", "poison", "replan"}
     assert figures["enqueued"]["acknowledged"] > 200
     assert figures["executed"] >= figures["enqueued"]["acknowledged"] + figures["fires"]["due"] - figures[
         "poisoned"
     ] - (figures["broken_off"] + figures["quarantined"])
-    assert figures["fires"]["matched"] == figures["fires"]["due"] > 20
+    assert figures["fires"]["matched"] + figures["fires"]["unbegun"] == figures["fires"]["due"] > 20
     assert figures["lost"] == figures["doubled"] == figures["stale"] == 0
     assert figures["poisoned"] >= 1
     assert "seed 3: kill, pause, " in done.stderr

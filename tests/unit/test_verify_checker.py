@@ -246,6 +246,22 @@ def test_an_instant_that_the_ledger_calls_missed_is_lost() -> None:
     assert found_of_a_job([(execution, attempt, fire._replace(outcome="missed"))], [INSTANT]) == {"lost": 1}
 
 
+def test_an_instant_whose_one_attempt_was_lost_before_its_first_step_needs_no_start() -> None:
+    """And no later start is taken for its own, or the last instant of the job would look missed."""
+    _, _, fire = of_a_job(INSTANT)
+    end = LOST._replace(outcome="failed", is_end=True, once=True, key="j", scheduled=INSTANT)
+    later = of_a_job(INSTANT + 10, run=8)
+    accounts = {
+        "executions": [later[0]],
+        "sent": [],
+        "fires": [fire, later[2]],
+        "due": {"j": [INSTANT, INSTANT + 10]},
+        "done": [KILL],
+    }
+    assert found(attempts=[end, later[1]], **accounts) == {}
+    assert found(attempts=[end._replace(error="it raised"), later[1]], **accounts) == {"lost": 1, "late": 1}
+
+
 @pytest.mark.parametrize("began", [19.0, 60.0])
 def test_a_fire_before_its_instant_or_long_after_is_late(began: float) -> None:
     assert found_of_a_job([of_a_job(INSTANT, began=began)], [INSTANT]) == {"late": 2}
