@@ -38,11 +38,14 @@ schemathesis.openapi.format(
     "timezone", st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
 )
 _DESCRIBED = [operation for operation in OPERATIONS if operation.tag != "docs"]
+_SLOW = ["doctor", "forecast"]
+"""Half a second a request."""
 schema = schemathesis.openapi.from_dict(document(_DESCRIBED))
 # What no schema says: values that exclude or need each other, and what only the database's clock knows.
 _RULES = re.compile(
     "NUL character|needs a concurrency_key|a concurrency_limit, a rate_limit or both|expired already|exclude each other"
     '|ends_at is before starts_at|the spec of executor|"args" of executor'
+    "|is a state, and not counted|job is not for no_worker|one of seconds and until|channels are at most"
     "|^line [0-9]+: "  # of NDJSON the schema says that it is text
     "|NUL"  # which PostgreSQL does not store
     "|is no instant|is not the `next` of a list"  # of a place in a list, which only the list before it can tell
@@ -58,6 +61,11 @@ def world(databases: Databases) -> Iterator[Client]:
         for app in ("billing", "0", "a"):
             add_job(db, app=app, schedule="@daily")
             add_job(db, "0", app=app)
+            for alarm in ("nightly-failed", "0"):
+                db.execute(
+                    "insert into scheduler.alarm (app, name, kind, channels) values (%s, %s, 'failed', %s)",
+                    [app, alarm, '[{"channel": "email", "to": ["ops@example.com"]}]'],
+                )
             for run in (0, 1, 2, 42):  # ended, or who follows its log would wait for ever
                 add_run(db, app=app, id=run)
                 db.execute("select scheduler.cancel(%s, %s)", [app, run])
@@ -71,16 +79,32 @@ def _lines(_: Any, value: Any) -> bytes:
     return str(value).encode()
 
 
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
-)
+def _of_each(examples: int) -> Any:
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+
+
+@schema.exclude(tag=_SLOW).parametrize()
+@_of_each(EXAMPLES)
 def test_nothing_that_may_be_asked_breaks_the_contract(case: schemathesis.Case[Any], world: Client) -> None:
+    _keep_the_contract(case, world)
+
+
+@schema.include(tag=_SLOW).parametrize()
+@_of_each(max(1, EXAMPLES // 4))
+def test_nothing_that_may_be_asked_of_what_takes_long_breaks_the_contract(
+    case: schemathesis.Case[Any], world: Client
+) -> None:
+    _keep_the_contract(case, world)
+
+
+def _keep_the_contract(case: schemathesis.Case[Any], world: Client) -> None:
     body = case.body
     wait = body.get("wait") if isinstance(body, dict) else None
     if isinstance(body, dict) and isinstance(wait, int | float) and 0 < wait <= 60:
