@@ -52,8 +52,9 @@ async def forecast_apart(
     )  # fmt: skip
     stopping = asyncio.ensure_future(ending.wait())
     asking = asyncio.ensure_future(_ask(process, gathered, (minutes, changes, peaks, pulse_below)))
+    done: set[asyncio.Future[Any]] = set()
     try:
-        await asyncio.wait({asking, stopping}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({asking, stopping}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
         if process.returncode is None:
@@ -63,9 +64,10 @@ async def forecast_apart(
         return told
     if ending.is_set():
         raise UnfinishedError("the server stops")
-    if process.returncode in {-signal.SIGKILL, -signal.SIGALRM}:
+    if not done or process.returncode == -signal.SIGALRM:
         raise UnfinishedError(f"the forecast took longer than {limit:g} s and was given up")
-    log.error("a forecast failed: %s", said.decode(errors="replace").strip().rpartition("\n")[2])
+    why = said.decode(errors="replace").strip().rpartition("\n")[2]
+    log.error("a forecast ended with status %s: %s", process.returncode, why)
     raise UnfinishedError("the forecast failed; the server's log says more")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -185,6 +187,17 @@ def test_forecasts_take_turns_and_one_that_takes_too_long_is_given_up(
         answer = asked.result(10)
         assert (answer.status, answer.detail) == (503, "the forecast took longer than 2 s and was given up")
         assert not alive(process)
+
+
+def test_a_forecast_that_somebody_kills_is_answered_and_logged(
+    api: Client, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked, process = begin_forecast(pool, api, db, jobs=20)
+        os.kill(process, signal.SIGKILL)
+        answer = asked.result(10)
+    assert (answer.status, answer.detail) == (503, "the forecast failed; the server's log says more")
+    assert "a forecast ended with status -9" in caplog.text
 
 
 def test_a_server_that_stops_ends_its_forecast(dsn: str, db: psycopg.Connection, root: str) -> None:
