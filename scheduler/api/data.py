@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 from scheduler import db
 from scheduler.api.gathering import Gathering
 from scheduler.api.hints import Hints
+from scheduler.api.turns import Turns
 from scheduler.link import Link
 from scheduler.store import insert, tick
 
@@ -36,6 +37,8 @@ class Data:
         name = f"server {label} api"
         self._pool = db.pool(dsn, name=name, size=CONNECTIONS, statement_timeout=statement_timeout)
         self._inserts = db.pool(dsn, name=f"{name} inserts", size=CONNECTIONS, statement_timeout=statement_timeout)
+        self.examining = Turns("an examination", PATIENCE)
+        self.forecasting = Turns("a forecast", PATIENCE)
         self._copies = asyncio.Semaphore(COPIES)
         self._beats = Link(dsn, name=f"{name} heartbeats", statement_timeout=statement_timeout)
         self.hints = Hints(listen_dsn or dsn, name=f"{name} listener")

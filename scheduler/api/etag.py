@@ -1,7 +1,7 @@
 """The version of a definition, for whoever edits what others edit too: `ETag`, `If-Match`, `If-None-Match`.
 
-It is a hash of what somebody defined. What moves by itself (the next instant, the last run) is not in it, or no edit
-would ever match; nor is `updated_at`, so that writing the same again changes nothing.
+It is a hash of what somebody defined. What moves by itself (the next instant, the last run, how an alarm stands) is not
+in it, or no edit would ever match; nor is `updated_at`, so that writing the same again changes nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from scheduler.api.problem import Problem
 _MOVES = {
     "updated_at", "app_paused_at", "error", "anchor_at", "undecided_at", "planned_at", "last_run", "last_outcome",
     "last_finished_at", "last_result", "last_error", "pulse", "now", "state", "next_at",
+    "since_at", "told_at", "last_told_at", "hits", "latest",
 }  # fmt: skip
 
 
-def of_job(row: Mapping[str, Any]) -> str:
-    """Of a row of `watch.job`."""
+def of_row(row: Mapping[str, Any]) -> str:
+    """Of a row of `watch.job`, or of `store.alarm.alarm`."""
     defined = {name: value for name, value in row.items() if name not in _MOVES}
     text = json.dumps(defined, sort_keys=True, default=str)
     return f'"{hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'

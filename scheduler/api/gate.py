@@ -31,7 +31,7 @@ SAFE_HEADERS = (
 )
 _SAFE_NAMES = frozenset(name for name, _ in SAFE_HEADERS)
 _JSON_HEADERS = (*SAFE_HEADERS, (b"content-type", JSON.encode()))
-_LONGEST = {"job": 200}  # characters; of other names 100
+_LONGEST = {"job": 200, "alarm": 200}  # characters; of other names 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

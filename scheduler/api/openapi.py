@@ -29,6 +29,11 @@ _PARTS: dict[str, Json] = {
     "app": {"schema": _NAME, "description": "The app's name.", "example": "billing"},
     "queue": {"schema": _NAME, "description": "The queue's name.", "example": "default"},
     "job": {"schema": {**_NAME, "maxLength": 200}, "description": "The job's name.", "example": "nightly"},
+    "alarm": {
+        "schema": {**_NAME, "maxLength": 200},
+        "description": "The alarm's name.",
+        "example": "nightly-failed",
+    },
     "run": {
         "schema": {"type": "integer", "minimum": 0, "maximum": LAST_ID},
         "description": "The run's id.",
@@ -67,7 +72,7 @@ _WORDS = {
     415: "The body is of a media type that is not taken.",
     421: "Without tokens, the header Host must name this machine's loopback.",
     429: "There were too many of these requests.",
-    503: "The database cannot be reached now; try again after `Retry-After` seconds.",
+    503: "The database or its turn cannot be had now; try again after `Retry-After` seconds.",
 }
 
 

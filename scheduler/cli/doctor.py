@@ -6,12 +6,10 @@ import asyncio
 
 import click
 
-from scheduler import db
 from scheduler.cli import show
 from scheduler.cli.session import located
 from scheduler.config import Settings
-from scheduler.doctor import Limits, Report, examine
-from scheduler.doctor.examine import STATEMENT_TIMEOUT
+from scheduler.doctor import Limits, examine_at
 
 
 @click.command()
@@ -23,7 +21,7 @@ def doctor(as_json: bool) -> None:
     """
     limits = Limits(dead_after=Settings.from_env().dead_after)
     with located() as place:
-        report = asyncio.run(_examine(place.dsn, limits))
+        report = asyncio.run(examine_at(place.dsn, limits))
     if as_json:
         show.document(report.as_row())
     else:
@@ -35,8 +33,3 @@ def doctor(as_json: bool) -> None:
         show.text(f"{len(report.checks)} checks{left_out}: {errors} errors, {len(report.findings) - errors} warnings")
     if not report.is_sound:
         raise SystemExit(1)
-
-
-async def _examine(dsn: str, limits: Limits) -> Report:
-    async with await db.connect(dsn, name="doctor", statement_timeout=STATEMENT_TIMEOUT) as conn:
-        return await examine(conn, limits)

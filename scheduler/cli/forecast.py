@@ -13,7 +13,6 @@ from scheduler.cli import show
 from scheduler.cli.blocks import chart
 from scheduler.cli.session import ask
 from scheduler.config import Settings
-from scheduler.errors import NotFoundError
 
 Row = dict[str, Any]
 _OVERLAPS = {"allow": "side by side", "skip": "skipped", "queue": "queued", "replace": "replaces it"}
@@ -68,8 +67,8 @@ def forecast(
 
         ensure_installed("--svg")
     settings = Settings.from_env()
-    gathered = ask(lambda conn: ahead.gather(conn, apps, dead_after=settings.dead_after))
-    _ensure_known(apps, gathered, changes)
+    gathered = ask(lambda conn: ahead.gather(conn, apps or None, dead_after=settings.dead_after))
+    ahead.ensure_known(gathered.jobs, changes, apps or None)
     minutes = 60 * (24 * days if days is not None else hours or 24)
     told = ahead.forecast(gathered, minutes, changes=changes, peaks=peaks, pulse_below=settings.pulse_below)
     if svg is not None:
@@ -92,18 +91,6 @@ def _change(text: str, apps: tuple[str, ...]) -> ahead.Change:
     if not (equals and app and job):
         raise click.UsageError(f"--if {text[:60]!r}: write APP/JOB=SCHEDULE, like 'shop/nightly=0 3 * * *'")
     return ahead.Change(app, job, schedule.strip() or None)
-
-
-def _ensure_known(apps: tuple[str, ...], gathered: ahead.Gathered, changes: list[ahead.Change]) -> None:
-    known = {(row["app"], row["name"]) for row in gathered.jobs}
-    for one in changes:
-        if apps and one.app not in apps:
-            raise click.UsageError(f"--if is about app {one.app}, which is not among those that are asked for")
-        if one.schedule is None and (one.app, one.job) not in known:
-            raise NotFoundError(f"there is no job {one.job} of app {one.app} to be removed")
-    for app in apps:
-        if app not in {app for app, _ in known} | {one.app for one in changes}:
-            raise NotFoundError(f"app {app!r} has no jobs")
 
 
 def _print(told: Row) -> None:

@@ -14,7 +14,7 @@ tokens      that expire soon
 Everything is read only, on one connection whose statements are short, and by keys: it costs a second at a million rows.
 """
 
-from scheduler.doctor.examine import Report, examine
+from scheduler.doctor.examine import Report, examine, examine_at
 from scheduler.doctor.finding import Finding, Limits
 
-__all__ = ["Finding", "Limits", "Report", "examine"]
+__all__ = ["Finding", "Limits", "Report", "examine", "examine_at"]

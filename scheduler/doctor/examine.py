@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from scheduler import db
 from scheduler.db import reason
 from scheduler.doctor import clocks, definitions, partitions, processes, schema, server, settings, tokens, work
 from scheduler.doctor.finding import Finding, Limits, Row
@@ -67,6 +68,12 @@ class Report:
             "checks": self.checks,
             "left_out": self.left_out,
         }
+
+
+async def examine_at(dsn: str, limits: Limits) -> Report:
+    """On a connection of its own. ConfigError or ReadOnlyError when there is none to be had."""
+    async with await db.connect(dsn, name="doctor", statement_timeout=STATEMENT_TIMEOUT) as conn:
+        return await examine(conn, limits)
 
 
 async def examine(conn: Session, limits: Limits) -> Report:

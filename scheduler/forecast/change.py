@@ -1,4 +1,4 @@
-"""`--if`: a schedule that a job does not have yet, as if somebody had written it just now."""
+"""What is only supposed: a schedule that a job does not have yet, as if somebody had written it just now."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from scheduler.cron import parse
+from scheduler.errors import InvalidError, NotFoundError
 
 Row = dict[str, Any]
 
@@ -64,3 +65,19 @@ def changed(rows: Sequence[Row], changes: Sequence[Change], now: datetime) -> li
             "now": now,
         }
     return list(by_name.values())
+
+
+def ensure_known(rows: Sequence[Row], changes: Sequence[Change], apps: Sequence[str] | None) -> None:
+    """NotFoundError for a job to be removed that is not there, and for an app that was asked for by name and has no
+    jobs. InvalidError for a change in none of these apps. `apps` None: all of them are meant.
+    """
+    known = {(row["app"], row["name"]) for row in rows}
+    for one in changes:
+        if apps is not None and one.app not in apps:
+            raise InvalidError(f"{one.app}/{one.job}: app {one.app} is not among those that are asked for")
+        if one.schedule is None and (one.app, one.job) not in known:
+            raise NotFoundError(f"there is no job {one.job} of app {one.app} to be removed")
+    with_jobs = {app for app, _ in known} | {one.app for one in changes}
+    for app in apps or ():
+        if app not in with_jobs:
+            raise NotFoundError(f"app {app!r} has no jobs")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
+from scheduler.alarms import NewAlarm
 from scheduler.store.watch.reading import BY_KEY, Row, read
 
 Connection = AsyncConnection[Any]
@@ -29,7 +32,8 @@ _COLUMNS: LiteralString = """
     left join scheduler.alarm_state s on s.app = a.app and s.alarm = a.name
 """
 _LIST: LiteralString = """
-    where (%(app)s::text is null or a.app = %(app)s) and (a.app, a.name) > (%(after_app)s, %(after_name)s)
+    where (%(app)s::text is null or a.app = %(app)s) and (%(among)s::text[] is null or a.app = any (%(among)s))
+        and (a.app, a.name) > (%(after_app)s, %(after_name)s)
         and (not %(firing)s or s.since_at is not null)
     order by a.app, a.name
     limit %(limit)s
@@ -48,40 +52,34 @@ _ADD: LiteralString = """
 """
 
 
-async def add_alarm(
-    conn: Connection,
-    *,
-    app: str,
-    name: str,
-    kind: str,
-    job: str | None,
-    times: int,
-    within: timedelta,
-    channels: list[dict[str, Any]],
-    gather: timedelta,
-    pause: timedelta,
-    repeat: timedelta,
-    replace: bool,
-) -> bool:
-    """Writes the rule; False when there is one of that name and it was not to be replaced."""
-    parameters = {
-        "app": app, "name": name, "kind": kind, "job": job, "times": times, "within": within,
-        "channels": Jsonb(channels), "gather": gather, "pause": pause, "repeat": repeat, "replace": replace,
-    }  # fmt: skip
+async def add_alarm(conn: Connection, alarm: NewAlarm, *, replace: bool = False) -> bool:
+    """Writes the rule; False when there is one of that name and it was not to be replaced. One that is replaced stays
+    silent as long as it was to be.
+    """
+    parameters = {**asdict(alarm), "channels": Jsonb(list(alarm.channels)), "replace": replace}
     return await (await conn.execute(_ADD, parameters)).fetchone() is not None
+
+
+async def lock_alarm(conn: Connection, app: str, name: str) -> bool:
+    """Nobody else edits or removes it until this transaction ends. False: there is none."""
+    query: LiteralString = "select from scheduler.alarm a where a.app = %s and a.name = %s for update"
+    return (await conn.execute(query, [app, name])).rowcount == 1
 
 
 async def alarms(
     conn: Connection,
     *,
     app: str | None = None,
+    among: Sequence[str] | None = None,
     firing: bool = False,
     after: tuple[str, str] = ("", ""),
     limit: int,
 ) -> list[Row]:
-    """Those of an app or of all, and how each stands; durations in seconds."""
-    parameters = {"app": app, "firing": firing, "after_app": after[0], "after_name": after[1], "limit": limit}
-    return await read(conn, _COLUMNS + _LIST, parameters)
+    """Those of an app or of all, by app and name, and how each stands; durations in seconds. With `among`, of these
+    apps only.
+    """
+    parameters = {"app": app, "among": among, "firing": firing, "after_app": after[0], "after_name": after[1]}
+    return await read(conn, _COLUMNS + _LIST, {**parameters, "limit": limit})
 
 
 async def alarm(conn: Connection, app: str, name: str) -> Row | None:
@@ -101,6 +99,14 @@ async def test_alarm(conn: Connection, app: str, name: str) -> list[int]:
     """Sends a test over each channel; the runs of the app `_alarms` that carry it, in the order of the channels."""
     row = await (await conn.execute("select scheduler.test_alarm(%s, %s)", [app, name])).fetchone()
     return list(row[0]) if row else []
+
+
+async def send_test(conn: Connection, app: str, name: str) -> list[Row]:
+    """As `test_alarm`: `channel` and `run` of each notice."""
+    runs = await test_alarm(conn, app, name)
+    found = await alarm(conn, app, name)
+    channels = [one["channel"] for one in found["channels"]] if found else []
+    return [{"channel": channel, "run": run} for channel, run in zip(channels, runs, strict=False)]
 
 
 async def ends(conn: Connection, runs: list[int]) -> dict[int, tuple[str, str | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from tests.support.builders import add_job, add_run
 from tests.support.database import Databases
 
 EVERYTHING = frozenset(SCOPES)
-PARTS = {"app": "shop", "job": "nightly", "queue": "default", "run": "1", "token": "none", "event": "1"}
+MAIL = '[{"channel": "email", "to": ["ops@example.com"]}]'
+PARTS = {
+    "app": "shop", "job": "nightly", "queue": "default", "run": "1", "token": "none", "event": "1", "alarm": "a",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def world(databases: Databases) -> Iterator[World]:
     with databases.fresh() as dsn, psycopg.connect(dsn, autocommit=True) as db:
         add_run(db, id=1)
         add_job(db)
+        db.execute("insert into scheduler.alarm (app, name, kind, channels) values ('shop', 'a', 'failed', %s)", [MAIL])
         make_token(db, "first", ["read"])  # or the server makes one
         with served(dsn) as guarded, served(dsn, is_open=True) as open_to_all:
             yield World({role.name: _client(role, guarded, open_to_all, db) for role in ROLES})
@@ -82,8 +87,18 @@ def ask(client: Client, operation: Operation, **parts: str) -> Answer:
     takes_body = operation.body is not None or operation.reads is not None
     body: Any = (operation.example or {}) if takes_body else None
     if named_in_body(operation):
-        body = {**body, **({"app": names["app"]} if "app" in body else {"apps": [names["app"]]})}
+        body = _about(body, names["app"])
     return client(operation.method, path, body)
+
+
+def _about(body: Any, app: str) -> Any:
+    """The same, about another app than the example's."""
+    if isinstance(body, list):
+        return [_about(one, app) for one in body]
+    if not isinstance(body, dict):
+        return body
+    named = {"app": app, "apps": [app]}
+    return {key: named[key] if value and key in named else _about(value, app) for key, value in body.items()}
 
 
 def about(operation: Operation) -> str | None:
@@ -92,7 +107,7 @@ def about(operation: Operation) -> str | None:
 
 
 def named_in_body(operation: Operation) -> bool:
-    return isinstance(operation.example, dict) and any(operation.example.get(key) for key in ("app", "apps"))
+    return operation.example is not None and _about(operation.example, "another") != operation.example
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -125,7 +140,9 @@ OF_AN_APP = [operation for operation in OPERATIONS if "{app}" in operation.path]
 def test_what_a_token_does_not_reach_looks_like_what_is_not_there(world: World, operation: Operation) -> None:
     stranger = world.clients["admin of another app"]
     there = ask(stranger, operation)
-    absent = ask(stranger, operation, app="absent", job="absent", run="999", queue="absent", event="999")
+    absent = ask(
+        stranger, operation, app="absent", job="absent", run="999", queue="absent", event="999", alarm="absent"
+    )
     assert (there.status, there.body.replace(b"shop", b"absent")) == (404, absent.body)
     assert {**there.headers, "date": "", "content-length": ""} == {**absent.headers, "date": "", "content-length": ""}
 
@@ -144,7 +161,9 @@ def test_a_list_holds_what_the_token_reaches_and_its_pages_are_full(world: World
     for app in ("a", "b", "shop", "t"):
         world.clients["admin"]("PUT", f"/api/v1/apps/{app}/jobs/j", {"executor": "x", "spec": {}})
         world.clients["admin"]("POST", f"/api/v1/apps/{app}/jobs/j/trigger")
-    for name in ("apps", "jobs", "queues", "runs"):
+        rule = {"kind": "failed", "channels": json.loads(MAIL)}
+        world.clients["admin"]("PUT", f"/api/v1/apps/{app}/alarms/j", rule)
+    for name in ("apps", "jobs", "queues", "runs", "alarms"):
         page = client.read(f"/api/v1/{name}?limit=1")
         assert [row["app"] for row in page[name]] == ["shop"], name
         assert {row["app"] for row in client.pages(f"/api/v1/{name}?limit=1", name)} == {"shop"}

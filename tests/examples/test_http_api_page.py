@@ -80,8 +80,16 @@ def test_the_tour_does_what_the_page_says(dsn: str, bind: str) -> None:
     assert retried["id"] > run["id"]
     assert (edited["schedule"], edited["timezone"]) == ("30 3 * * *", "UTC")
     assert paused == {"changed": True}
-    apps, *_, servers, workers, token, tokens = said[9:]
-    assert [one["app"] for one in apps["apps"]] == ["shop"]
+    alarm, sent, silenced, speaking, firing, outlook, compared, report = said[9:17]
+    assert (alarm["name"], alarm["times"], alarm["within"]) == ("closing", 3, 3600)
+    assert [one["channel"] for one in sent["notices"]] == ["slack", "email"]
+    assert (silenced["state"], speaking["state"], firing["alarms"]) == ("silenced", "quiet", [])
+    assert (len(outlook["per_minute"]), outlook["fires"]) == (48 * 60, 0)
+    hourly, report_of_day = (one["after"] for one in compared["changes"])
+    assert (hourly, report_of_day in {3, 4}) == (23, True)
+    assert len(report["checks"]) > 20
+    apps, *_, servers, workers, token, tokens = said[17:]
+    assert [one["app"] for one in apps["apps"]] == ["_alarms", "shop"]
     assert (len(servers["servers"]), len(workers["workers"])) == (1, 1)
     assert (token["name"], [one["name"] for one in tokens["tokens"]]) == ("ci", ["ci", "laptop", "admin"])
 

@@ -53,7 +53,7 @@ SPARSE: dict[str, Row] = {
 
 async def gathered(dsn: str, *apps: str) -> Gathered:
     async with await ground.connect(dsn, name="test") as conn:
-        return await gather(conn, apps, dead_after=5.0)
+        return await gather(conn, apps or None, dead_after=5.0)
 
 
 async def planned(dsn: str, db: psycopg.Connection, clock: Clock, end: datetime) -> dict[str, list[tuple[Any, Any]]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from scheduler.api.operation import Operation
 from scheduler.api.routes import (
+    alarms,
     apps,
     audit,
     channels,
+    doctor,
     enqueue,
+    forecast,
     health,
     job_actions,
     jobs,
@@ -31,7 +34,10 @@ _OPERATIONS: tuple[Operation, ...] = (
     *enqueue.OPERATIONS,
     *run_lists.OPERATIONS,
     *logs.OPERATIONS,
+    *alarms.OPERATIONS,
+    *forecast.OPERATIONS,
     *processes.OPERATIONS,
+    *doctor.OPERATIONS,
     *metrics.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,

@@ -56,7 +56,7 @@ async def list_jobs_of_app(ask: Ask) -> Jobs:
 async def show_job(ask: Ask) -> Response:
     async with ask.data.reading() as conn:
         row = await the_job(ask, conn)
-    version = etag.of_job(row)
+    version = etag.of_row(row)
     if etag.is_known(ask.request.headers, version):
         return Response(status_code=304, headers={"ETag": version})
     return _answer(row, 200)
@@ -119,12 +119,12 @@ async def _ensure_expected(ask: Ask, conn: watch.Connection) -> bool:
     """Whether it is there, which nobody changes from here on. Problem 412 when the caller expects something else."""
     app, name = ask.path["app"], ask.path["job"]
     row = await watch.job(conn, app, name) if await define.lock_job(conn, app, name) else None
-    etag.ensure(ask.request.headers, etag.of_job(row) if row else None)
+    etag.ensure(ask.request.headers, etag.of_row(row) if row else None)
     return row is not None
 
 
 def _answer(row: Row, status: int) -> Response:
-    headers = {"ETag": etag.of_job(row)}
+    headers = {"ETag": etag.of_row(row)}
     if status == 201:  # noqa: PLR2004  Created
         app, name = quote(row["app"], safe=""), quote(row["name"], safe="")
         headers["Location"] = f"/api/v1/apps/{app}/jobs/{name}"
