@@ -96,7 +96,7 @@ def value(conn: Connection, name: str, *parameters: Any) -> Any:
 def scratch(dsn: str | None, mark: str, *, progress: Callable[[str], None]) -> Iterator[Scratch]:
     """A database with the schema in it, on the server of the DSN or an embedded one. Dropped whatever happens.
 
-    ConfigError when the server cannot be reached, or does not let this login create a database.
+    ConfigError when the server cannot be reached, stands behind a pooler, or does not let this login create a database.
     """
     with _embedded(mark, progress) if dsn is None else _of_a_server(dsn, mark) as made:
         asyncio.run(_install(made.dsn))
@@ -139,4 +139,9 @@ def _admin(conninfo: str, query: Any) -> None:
 
 async def _install(dsn: str) -> None:
     async with await db.connect(dsn, name="verify", statement_timeout=0) as conn:
+        if conn.is_pooled:  # which knows no database that has just been made, and whose backends are not one process's
+            raise ConfigError(
+                "verify needs PostgreSQL itself, and this DSN leads through a pooler",
+                hint="give it the server's own address with --dsn",
+            )
         await install.migrate(conn)

@@ -16,6 +16,7 @@ from tests.support.statistics import Statistics, know
 PARTITIONS = DAYS + 4
 LANES = 4 * 3 * 3
 PAGE = 200  # jobs that one look asks for their last success
+JOBS = 3 * PAGE  # those, as many dead ones from a moment before, and what other tests roll back
 EACH = 500  # attempts of a job, at most
 FAILED = 200  # of an hour, some 60 there are
 SEEN = 400  # 59, and 180 dead entries that reclaims leave in the index, which other tests roll back
@@ -95,7 +96,7 @@ QUESTIONS = [
         name="which jobs had no success",
         prepare=old_jobs,
         ask=rows("select * from scheduler.silent_jobs('shop', null, '', scheduler.clock() - interval '3 days', 200)"),
-        most={"history": PAGE * EACH, "job": 2 * PAGE, "app": 2 * PAGE},
+        most={"history": PAGE * EACH, "job": JOBS, "app": 2 * PAGE},
         through={"history": {"history_job"}, "job": {"job_pkey"}},
         blocks=PAGE * 4 * PARTITIONS,
     ),
@@ -107,7 +108,7 @@ QUESTIONS = [
             "history": 8 * FAILED + PAGE * EACH,
             "fire": 20,
             "run": 20 * LANES,
-            "job": 2 * PAGE,
+            "job": JOBS,
             "app": 2 * PAGE,
             "worker": 4 * LANES * ALIVE,
             "alarm": 100,

@@ -62,6 +62,7 @@ def test_output_is_read_line_by_line_while_its_run_goes_on(fleet: Fleet) -> None
     assert p50 < WITHIN
 
 
+@pytest.mark.direct("ends its backend")
 def test_a_follower_goes_on_where_it_was_when_its_connection_is_lost(fleet: Fleet) -> None:
     fleet.start(executors=["shell"])
     run = shell(fleet, "for i in $(seq 60); do echo $i; sleep 0.05; done")

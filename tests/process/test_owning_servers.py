@@ -133,7 +133,7 @@ def test_servers_come_and_go_and_every_app_is_planned_again_soon(
 
 
 def test_a_frozen_server_that_comes_back_plans_nothing_under_its_old_epoch(
-    servers: Servers, db: psycopg.Connection, dsn: str
+    servers: Servers, db: psycopg.Connection, direct_dsn: str
 ) -> None:
     db.execute("""
         create table planned (
@@ -149,7 +149,7 @@ def test_a_frozen_server_that_comes_back_plans_nothing_under_its_old_epoch(
     wait_until(lambda: one(db, planned, "walclock server s1 %", "-infinity") > 0)
     ((frozen,),) = rows(db, "select l.server from scheduler.locate(%s) l", APP)
     servers.start("s2")
-    with psycopg.connect(dsn, autocommit=True) as person, person.transaction():
+    with psycopg.connect(direct_dsn, autocommit=True) as person, person.transaction():
         # What s1 has read and decided waits for this lock, and goes on while the process that sent it is frozen.
         person.execute("select from scheduler.owner where app = %s for update", [APP])
         waiting = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -178,3 +179,11 @@ def left_on_backends(dsn: str) -> dict[int, tuple[str, str, int, int]]:
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
         rows = [conn.execute(LEFT).fetchone() for _ in range(3 * BACKENDS)]
     return {row[0]: row[1:] for row in rows if row is not None}
+
+
+def test_verify_says_that_it_needs_postgresql_itself(pooled: str, db: psycopg.Connection) -> None:
+    known: LiteralString = "select datname from pg_database where starts_with(datname, 'walclock_verify')"
+    refused = Scheduler(pooled)("verify", "--seconds", "5")
+    assert refused.returncode == 2
+    assert "error: verify needs PostgreSQL itself, and this DSN leads through a pooler" in refused.stderr
+    assert db.execute(known).fetchall() == []

@@ -114,7 +114,7 @@ def test_a_short_pass_with_every_fault_finds_nothing_on_a_postgresql_of_its_own(
 
 
 @pytest.mark.chaos
-def test_it_finds_a_finish_that_does_not_check_its_fence(dsn: str) -> None:
+def test_it_finds_a_finish_that_does_not_check_its_fence(direct_dsn: str) -> None:
     """Whoever reports a run is believed, also when another one has it by now."""
     believes = plant_in(
         "finish",
@@ -131,27 +131,27 @@ def test_it_finds_a_finish_that_does_not_check_its_fence(dsn: str) -> None:
         ),
     )
 
-    verdict = passed_over(dsn, believes, "straggler")
+    verdict = passed_over(direct_dsn, believes, "straggler")
     assert verdict.found["stale"] > 0, verdict
 
 
 @pytest.mark.chaos
-def test_it_finds_a_ledger_without_its_key(dsn: str) -> None:
-    verdict = passed_over(dsn, plant("alter table scheduler.fire drop constraint fire_pkey"), "replan")
+def test_it_finds_a_ledger_without_its_key(direct_dsn: str) -> None:
+    verdict = passed_over(direct_dsn, plant("alter table scheduler.fire drop constraint fire_pkey"), "replan")
     assert verdict.found["doubled"] > 0, verdict
 
 
 @pytest.mark.chaos
-def test_it_finds_a_build_that_reclaims_nothing(dsn: str) -> None:
+def test_it_finds_a_build_that_reclaims_nothing(direct_dsn: str) -> None:
     verdict = passed_over(
-        dsn, plant_in("reclaim", ("limit p_limit", "limit 0")), "kill", servers=1, workers=1, rate=100
+        direct_dsn, plant_in("reclaim", ("limit p_limit", "limit 0")), "kill", servers=1, workers=1, rate=100
     )
     assert verdict.found["lost"] > 0, verdict
 
 
 @pytest.mark.chaos
-def test_such_passes_find_nothing_in_a_build_that_is_whole(dsn: str) -> None:
-    verdict = passed_over(dsn, lambda _: None, "straggler", "replan", "kill")
+def test_such_passes_find_nothing_in_a_build_that_is_whole(direct_dsn: str) -> None:
+    verdict = passed_over(direct_dsn, lambda _: None, "straggler", "replan", "kill")
     assert verdict.passed, verdict
     assert verdict.figures["faults"].keys() == {"straggler", "replan", "kill"}
 
@@ -160,9 +160,9 @@ def test_such_passes_find_nothing_in_a_build_that_is_whole(dsn: str) -> None:
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_pass_that_is_interrupted_leaves_nothing_behind(
-    dsn: str, db: psycopg.Connection, tmp_path: Path, number: signal.Signals, status: int
+    direct_dsn: str, db: psycopg.Connection, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    environment = {**clean_environment(), "SCHEDULER_DSN": dsn, "TMPDIR": str(tmp_path), **QUICK}
+    environment = {**clean_environment(), "SCHEDULER_DSN": direct_dsn, "TMPDIR": str(tmp_path), **QUICK}
     running = subprocess.Popen(
         [*COMMAND, "verify", *SMALL, "--seconds", "60", "--fault", "pause", "--every", "0.3"],
         env=environment,
@@ -201,11 +201,11 @@ def dsn_of(pid: int) -> str:
     return next(one.removeprefix(b"SCHEDULER_DSN=").decode() for one in variables if one.startswith(b"SCHEDULER_DSN="))
 
 
-def test_a_login_that_may_not_create_a_database_is_told_so_in_a_line(dsn: str, db: psycopg.Connection) -> None:
+def test_a_login_that_may_not_create_a_database_is_told_so_in_a_line(direct_dsn: str, db: psycopg.Connection) -> None:
     role = f"verify_{os.getpid()}_{time.time_ns()}"
     db.execute(f"create role {role} login".encode())
     try:
-        poor = make_conninfo(dsn, options=f"-c role={role}")
+        poor = make_conninfo(direct_dsn, options=f"-c role={role}")
         done = Scheduler(poor)("verify")
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith(
@@ -215,14 +215,16 @@ def test_a_login_that_may_not_create_a_database_is_told_so_in_a_line(dsn: str, d
         db.execute(f"drop role {role}".encode())
 
 
-def test_a_server_that_others_use_is_not_restarted(dsn: str) -> None:
-    assert "restart is not done to a server that others use" in Scheduler(dsn).refuses("verify", "--fault", "restart")
-    assert "restart" not in possible(dsn, ())
+def test_a_server_that_others_use_is_not_restarted(direct_dsn: str) -> None:
+    assert "restart is not done to a server that others use" in Scheduler(direct_dsn).refuses(
+        "verify", "--fault", "restart"
+    )
+    assert "restart" not in possible(direct_dsn, ())
     assert possible(None, ()) == tuple(KINDS)
     with pytest.raises(ConfigError):
-        possible(dsn, ("kill", "restart"))
+        possible(direct_dsn, ("kill", "restart"))
 
 
 @pytest.mark.parametrize("pause", ["0", "3-1", "x", "0-1"])
-def test_a_pause_that_is_none_is_bad_usage(dsn: str, pause: str) -> None:
-    assert f"'{pause}' is no pause: write 2, or 1-3" in Scheduler(dsn).refuses("verify", "--every", pause)
+def test_a_pause_that_is_none_is_bad_usage(direct_dsn: str, pause: str) -> None:
+    assert f"'{pause}' is no pause: write 2, or 1-3" in Scheduler(direct_dsn).refuses("verify", "--every", pause)

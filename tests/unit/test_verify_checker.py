@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,7 +252,7 @@ def test_an_instant_whose_one_attempt_was_lost_before_its_first_step_needs_no_st
     _, _, fire = of_a_job(INSTANT)
     end = LOST._replace(outcome="failed", is_end=True, once=True, key="j", scheduled=INSTANT)
     later = of_a_job(INSTANT + 10, run=8)
-    accounts = {
+    accounts: dict[str, Any] = {
         "executions": [later[0]],
         "sent": [],
         "fires": [fire, later[2]],
