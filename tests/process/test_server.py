@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -25,14 +27,25 @@ PATIENCE = 20.0
 
 @asynccontextmanager
 async def running(dsn: str, settings: Settings = QUICK, *, label: str = "s1") -> AsyncIterator[Server]:
+    """In a thread of its own: what a test asks of the database may have to wait for a transaction of the server's, and
+    an event loop that the test holds up would never end it.
+    """
     server = Server(dsn, settings, label=label, address="http://s1", listen_dsn=resolve_listen_dsn())
-    stopping = asyncio.Event()
-    task = asyncio.create_task(server.run(stopping))
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stopping = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stopping))
+        await server.run(stopping)
+
+    task = asyncio.create_task(asyncio.to_thread(asyncio.run, serve()))
+    loop, stopping = await asyncio.wrap_future(started)
     try:
         await until(lambda: server.id is not None or task.done())
         yield server
     finally:
-        stopping.set()
+        with contextlib.suppress(RuntimeError):  # it has ended, and its loop with it
+            loop.call_soon_threadsafe(stopping.set)
         await task
 
 
@@ -58,6 +71,7 @@ async def test_a_server_registers_and_says_good_bye(dsn: str, db: psycopg.Connec
     assert servers(db) == [("s1", True, False)]
 
 
+@pytest.mark.listens("is woken, and does not poll")
 async def test_a_new_job_is_planned_without_waiting_for_the_poll(dsn: str, db: psycopg.Connection) -> None:
     async with running(dsn, Settings(poll=60.0)) as server:
         await until(lambda: server.listener.is_connected)
@@ -74,6 +88,7 @@ async def test_without_the_listener_the_poll_finds_the_job(
         await until(lambda: len(runs(db)) >= 9)
 
 
+@pytest.mark.listens("is woken, and does not poll")
 async def test_the_end_of_a_run_lets_the_next_one_go_without_waiting_for_the_poll(
     dsn: str, db: psycopg.Connection
 ) -> None:
@@ -87,6 +102,7 @@ async def test_the_end_of_a_run_lets_the_next_one_go_without_waiting_for_the_pol
         await until(lambda: worker.claim(limit=1) == 1)
 
 
+@pytest.mark.listens("is woken, and does not poll")
 async def test_the_end_of_a_run_is_no_reason_to_look_while_nothing_waits_for_one(
     dsn: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
