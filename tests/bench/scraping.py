@@ -42,6 +42,8 @@ def main() -> None:
     options.add_argument("--repeat", type=int, default=3)
     options.add_argument("--pending", type=int, default=0)
     asked = options.parse_args()
+    if asked.every >= asked.seconds:
+        options.error("--every must be less than --seconds, or nothing is scraped")
     with _system() as (dsn, urls), psycopg.connect(dsn, autocommit=True) as conn:
         if asked.pending:
             conn.execute(
