@@ -54,7 +54,7 @@ def main() -> None:
         _stream(conn, asked.rate, 2.0)
         alone, watched, scrapes = list[Turn](), list[Turn](), list[float]()
         for turn in range(asked.repeat):
-            # Whichever comes second is later by a fifth at this rate, looked at or not: each is second in its turn.
+            # A turn may depend on what the one before left to be vacuumed and written: each comes first in its turn.
             for is_watched in (turn % 2 == 1, turn % 2 == 0):
                 with _looking(urls, asked.every, scrapes) if is_watched else nullcontext():
                     (watched if is_watched else alone).append(_stream(conn, asked.rate, asked.seconds))
