@@ -172,7 +172,7 @@ def test(*, app: str, name: str, wait: timedelta, as_json: bool) -> None:
     """Send a test over each channel, and wait for what becomes of it."""
 
     async def send(conn: Connection) -> list[Row]:
-        notices = await store.send_test(conn, app, name)
+        notices = await store.test_alarm(conn, app, name)
         runs = [one["run"] for one in notices]
         late = asyncio.get_running_loop().time() + wait.total_seconds()
         while True:

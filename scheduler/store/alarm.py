@@ -95,18 +95,12 @@ async def silence_alarm(conn: Connection, app: str, name: str, until: datetime |
     await conn.execute("select scheduler.silence_alarm(%s, %s, %s)", [app, name, until])
 
 
-async def test_alarm(conn: Connection, app: str, name: str) -> list[int]:
-    """Sends a test over each channel; the runs of the app `_alarms` that carry it, in the order of the channels."""
+async def test_alarm(conn: Connection, app: str, name: str) -> list[Row]:
+    """Writes a test notice for each channel; `channel` and `run` of each. NotFoundError when there is no such alarm."""
     row = await (await conn.execute("select scheduler.test_alarm(%s, %s)", [app, name])).fetchone()
-    return list(row[0]) if row else []
-
-
-async def send_test(conn: Connection, app: str, name: str) -> list[Row]:
-    """As `test_alarm`: `channel` and `run` of each notice."""
-    runs = await test_alarm(conn, app, name)
     found = await alarm(conn, app, name)
-    channels = [one["channel"] for one in found["channels"]] if found else []
-    return [{"channel": channel, "run": run} for channel, run in zip(channels, runs, strict=False)]
+    runs, channels = (row[0] if row else []), (found["channels"] if found else [])
+    return [{"channel": one["channel"], "run": run} for one, run in zip(channels, runs, strict=False)]
 
 
 async def ends(conn: Connection, runs: list[int]) -> dict[int, tuple[str, str | None]]:

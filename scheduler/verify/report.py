@@ -58,7 +58,7 @@ def _rows(figures: dict[str, Any]) -> list[Row]:
             f"{figures['re_runs']:,} of {figures['in_flight_at_kills']:,} in flight when their process was hit",
         ),
         ("fires", f"{fires['matched']:,} of {fires['due']:,} due instants, late by {_spread(fires['late_seconds'])}"),
-        ("lost before their first step", f"{fires['unbegun']:,} more, by rule"),
+        ("fires broken off before they began", f"{fires['unbegun']:,}"),
         ("lost", f"{figures['lost']:,}"),
         ("doubled", f"{figures['doubled']:,}"),
         ("accepted from the dead", f"{figures['stale']:,}"),

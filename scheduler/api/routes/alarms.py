@@ -148,7 +148,7 @@ async def end_silence(ask: Ask) -> Response:
 
 async def test_alarm(ask: Ask) -> Notices:
     async with ask.data.changing(ask.caller) as conn:
-        sent: list[Any] = await store.send_test(conn, ask.path["app"], ask.path["alarm"])
+        sent: list[Any] = await store.test_alarm(conn, ask.path["app"], ask.path["alarm"])
     return Notices(sent)
 
 
