@@ -20,6 +20,7 @@ APP = os.environ.get("APP", "default")
 TASKS = {"add": lambda a, b: {"sum": a + b}}
 
 stopping = threading.Event()
+retiring = threading.Event()
 worker = None
 
 
@@ -40,14 +41,13 @@ def keep_alive():
     Who is declared dead (410), or was not heard for 4 seconds, has to stop at once: others take its runs over.
     """
     answered = time.monotonic()
-    while True:
-        time.sleep(1)
+    while not retiring.wait(1):
         sent = time.monotonic()
         try:
             ask("heartbeat", seconds=2, worker=worker)
             answered = sent
         except urllib.error.HTTPError as error:
-            if error.code in (404, 410):
+            if error.code in (404, 410) and not retiring.is_set():
                 os._exit(1)
         except OSError:
             pass
@@ -91,4 +91,5 @@ while not stopping.is_set():
         ends = [execute(run) for run in claimed["runs"]]
         again("finish", worker=worker, app=claimed["app"], lease=claimed["lease"], ends=ends)
 
+retiring.set()
 ask("retire", worker=worker)

@@ -19,7 +19,11 @@ def commands(command: click.Command = cli, path: str = "scheduler") -> Iterator[
     if not isinstance(command, click.Group):
         yield path, command
         return
-    for name, one in command.commands.items():
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        one = command.get_command(context, name)
+        assert one is not None
+        assert one.name == name
         yield from commands(one, f"{path} {name}")
 
 

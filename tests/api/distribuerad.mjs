@@ -33,7 +33,7 @@ assert.equal(first.body.isLocked, false);
 assert.equal(new Date(first.body.livesUntil) - new Date(first.body.publishedAt), 5410_000);
 const plain = await call('POST', '/orders/events', { data: 'plain' });
 assert.equal(new Date(plain.body.livesUntil) - new Date(plain.body.publishedAt), 600_000);
-const publishAt = new Date(Date.now() + 1500).toISOString();
+const publishAt = new Date(Date.now() + 4000).toISOString();
 const later = await call('POST', '/orders/events', { data: 'later', publishAt });
 assert.equal(later.status, 201);
 assert.equal(new Date(later.body.publishedAt).toISOString(), publishAt);

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from scheduler.api.routes import forecast as routes
+from scheduler.api.turns import Turns
 from scheduler.forecast import apart
 from tests.support.api import Answer, Client, make_token, served
 from tests.support.builders import APP, add_job, one
@@ -21,7 +22,7 @@ from tests.support.clock import Clock
 from tests.support.command import Scheduler
 from tests.support.fleet import wait_until
 from tests.support.jobs import plan_once, schedule
-from tests.support.pids import alive
+from tests.support.pids import alive, written
 
 OF_APP = f"/api/v1/apps/{APP}/forecast"
 
@@ -41,7 +42,7 @@ async def test_the_doctor_finds_over_http_what_the_command_finds(api: Client, db
 def test_examinations_take_turns_and_who_waits_too_long_is_told(
     dsn: str, db: psycopg.Connection, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.api.data.PATIENCE", 0.3)
+    monkeypatch.setattr("scheduler.api.data.Turns", lambda what, _: Turns(what, 0.3))
     with served(dsn) as client, psycopg.connect(dsn) as other, ThreadPoolExecutor() as pool:
         api = client.bearing(root)
         other.execute("lock table scheduler.worker")  # a check waits for it until its time is up
@@ -150,42 +151,39 @@ def begin_forecast(pool: Executor, api: Client, db: psycopg.Connection, *, jobs:
 
 def computing() -> list[int]:
     """The processes that this one started to compute forecasts."""
-    found = []
-    for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            command = Path(f"/proc/{child}/cmdline")
-            if command.exists() and apart.__name__.encode() in command.read_bytes().split(b"\0"):
-                found.append(int(child))
-    return found
+    children = [int(pid) for thread in Path("/proc/self/task").glob("*/children") for pid in written(thread).split()]
+    return [pid for pid in children if apart.__name__ in written(Path(f"/proc/{pid}/cmdline")).split("\0")]
 
 
 def test_a_large_forecast_keeps_nobody_waiting(api: Client, db: psycopg.Connection) -> None:
     waits: list[float] = []
     with ThreadPoolExecutor() as pool:
         asked, process = begin_forecast(pool, api, db, jobs=5)
+        started = time.monotonic()
         while not asked.done():
             began = time.monotonic()
             assert api.get("/api/v1/apps").status == 200
             waits.append(time.monotonic() - began)
             time.sleep(0.02)
+        took = time.monotonic() - started
         told = asked.result().json
     assert 5 * 43_190 <= told["fires"] <= 5 * 43_200
     assert len(waits) > 10
-    assert sorted(waits)[len(waits) // 2] < 0.2
+    assert sorted(waits)[len(waits) // 2] < took / 5
     assert not alive(process)
 
 
 def test_forecasts_take_turns_and_one_that_takes_too_long_is_given_up(
     dsn: str, db: psycopg.Connection, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "TIME_LIMIT", 2.0)
-    monkeypatch.setattr("scheduler.api.data.PATIENCE", 0.3)
+    monkeypatch.setattr(apart, "TIME_LIMIT", 5.0)
+    monkeypatch.setattr("scheduler.api.data.Turns", lambda what, _: Turns(what, 0.3))
     with served(dsn) as client, ThreadPoolExecutor() as pool:
         api = client.bearing(root)
-        asked, process = begin_forecast(pool, api, db, jobs=20)
+        asked, process = begin_forecast(pool, api, db, jobs=40)
         assert api.get(OF_APP).detail == "a forecast is under way already"
-        answer = asked.result(10)
-        assert (answer.status, answer.detail) == (503, "the forecast took longer than 2 s and was given up")
+        answer = asked.result(30)
+        assert (answer.status, answer.detail) == (503, "the forecast took longer than 5 s and was given up")
         assert not alive(process)
 
 
@@ -195,17 +193,20 @@ def test_a_forecast_that_somebody_kills_is_answered_and_logged(
     with ThreadPoolExecutor() as pool:
         asked, process = begin_forecast(pool, api, db, jobs=20)
         os.kill(process, signal.SIGKILL)
-        answer = asked.result(10)
+        answer = asked.result(30)
     assert (answer.status, answer.detail) == (503, "the forecast failed; the server's log says more")
     assert "a forecast ended with status -9" in caplog.text
 
 
-def test_a_server_that_stops_ends_its_forecast(dsn: str, db: psycopg.Connection, root: str) -> None:
+def test_a_server_that_stops_ends_its_forecast(
+    dsn: str, db: psycopg.Connection, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.api.service._GRACE", 25)
     with ThreadPoolExecutor() as pool:
         with served(dsn) as client:
             asked, process = begin_forecast(pool, client.bearing(root), db, jobs=20)
             began = time.monotonic()
-        assert time.monotonic() - began < 4, "its requests have five seconds to end"
-        answer = asked.result(5)
+        assert time.monotonic() - began < 20, "its requests have 25 seconds to end"
+        answer = asked.result(30)
     assert (answer.status, answer.detail) == (503, "the server stops")
     assert not alive(process)

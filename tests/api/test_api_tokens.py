@@ -41,10 +41,16 @@ def test_the_list_is_that_of_the_command_line(api: Client, db: psycopg.Connectio
 def test_a_revoked_token_is_refused_within_five_seconds(api: Client, server: Client, db: psycopg.Connection) -> None:
     token = make_token(db, "ci", ["read"])
     assert server.bearing(token).get("/api/v1/apps").status == 200
-    revoked = time.monotonic()
     assert api("DELETE", f"{TOKENS}/ci").status == 204
-    wait_until(lambda: server.bearing(token).get("/api/v1/apps").status == 401)
-    assert time.monotonic() - revoked < 5
+    revoked = time.monotonic()
+
+    def is_refused() -> bool:
+        asked = time.monotonic()
+        refused = server.bearing(token).get("/api/v1/apps").status == 401
+        assert refused or asked - revoked < 5
+        return refused
+
+    wait_until(is_refused)
     assert [row["name"] for row in api.read(f"{TOKENS}?all=true")["tokens"]] == ["ci", "root"]
     assert api("DELETE", f"{TOKENS}/ci").status == 404
     assert api("POST", TOKENS, {"name": "ci", "scopes": ["read"]}).status == 201, "its name is free again"

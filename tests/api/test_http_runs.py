@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from scheduler.api.gathering import Gathering
 from scheduler.model import SPEC_BYTES
 from tests.support.api import Answer, Client, make_token
 from tests.support.builders import column, one, rows
@@ -142,7 +143,10 @@ class Held:
 
     def wait_for(self, count: int) -> None:
         """Until so many wait for it."""
-        waiting = "select count(*) from pg_locks where not granted and relation = 'scheduler.run'::regclass"
+        waiting = (
+            "select count(*) from pg_locks where not granted and relation = 'scheduler.run'::regclass"
+            " and database = (select oid from pg_database where datname = current_database())"
+        )
         wait_until(lambda: one(self.db, waiting) >= count)
 
     def let_go(self) -> None:
@@ -152,13 +156,22 @@ class Held:
 def gathered(held: Held, api: Client, pool: ThreadPoolExecutor, bodies: list[Any]) -> list[Answer]:
     """The answers to posts of which the first is under way in each lane when the others come."""
     answers: list[Future[Answer]] = []
-    for lane in range(2):
-        answers.append(pool.submit(post, api, bodies[lane]))
-        held.wait_for(lane + 1)
-    answers += [pool.submit(post, api, body) for body in bodies[2:]]
-    wait_until(lambda: sum(future.running() for future in answers) == len(bodies))
-    held.let_go()
-    return [future.result(30) for future in answers]
+    arrived: list[int] = []
+    add = Gathering.add
+
+    async def noted(self: Any, entries: Any, size: int) -> Any:
+        arrived.append(size)
+        return await add(self, entries, size)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Gathering, "add", noted)
+        for lane in range(2):
+            answers.append(pool.submit(post, api, bodies[lane]))
+            held.wait_for(lane + 1)
+        answers += [pool.submit(post, api, body) for body in bodies[2:]]
+        wait_until(lambda: len(arrived) == len(bodies))
+        held.let_go()
+        return [future.result(30) for future in answers]
 
 
 def test_posts_that_arrive_together_are_committed_together(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.fleet import ROOT
+from tests.support.ports import free_port
 
 PIECE = 0.01  # seconds between two COPYs
 Turn = tuple[float, float, float]
@@ -80,8 +80,7 @@ def _system() -> Iterator[tuple[str, list[str]]]:
         urls = []
         working = ["worker", "--app", "shop", "--import", "worker.bench", "--concurrency", "500"]
         for words in (["run", "--no-worker"], working):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                address = f"127.0.0.1:{free.getsockname()[1]}"
+            address = f"127.0.0.1:{free_port()}"
             log = stack.enter_context((folder / f"{words[0]}.log").open("wb"))
             process = subprocess.Popen(
                 [*command, *words, "--metrics", address], env=env, cwd=ROOT, stdout=log, stderr=log

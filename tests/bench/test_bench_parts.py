@@ -83,8 +83,9 @@ def test_the_wal_and_the_cpu_of_a_local_server_are_measured(dsn: str) -> None:
         costs = meter.since(before)
     assert costs.wal is not None
     assert costs.cpu is not None
-    assert 300_000 < costs.wal < 300_000_000
-    assert 0 < costs.cpu < 60e6
+    # Of the whole server: other tests write as well, and one whose backend ends takes its CPU out of the sum.
+    assert costs.wal > 300_000
+    assert costs.cpu < 60e6
 
 
 @linux

@@ -16,7 +16,6 @@ import asyncio
 import http.client
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,8 +30,9 @@ from typing import Any
 import psycopg
 
 from scheduler.bench.proc import cpu_of_tree, parent
-from tests.support.fleet import ROOT
+from tests.support.fleet import ROOT, wait_until
 from tests.support.kafka import PARTITIONS, cluster
+from tests.support.ports import free_port
 
 BATCH = 2_000
 CLIENTS = 2
@@ -82,8 +82,7 @@ def _system() -> Iterator[tuple[str, int, str, dict[str, int]]]:
         folder.chmod(0o711)  # root's PostgreSQL runs as another user
         kafka = stack.enter_context(cluster())
         env = {**os.environ, "SCHEDULER_DATA_DIR": str(folder / "data"), "SCHEDULER_KAFKA_BROKERS": kafka.brokers}
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         command = [sys.executable, "-m", "scheduler.cli"]
         started = []
         for words in (
@@ -98,16 +97,23 @@ def _system() -> Iterator[tuple[str, int, str, dict[str, int]]]:
                 os.environ.get("TICKS_CONCURRENCY", "2000"),
             ],
         ):
-            log = stack.enter_context((folder / f"{words[0]}.log").open("wb"))
-            started.append(subprocess.Popen([*command, *words], env=env, cwd=ROOT, stdout=log, stderr=log))
-            stack.callback(_end, started[-1])
-            time.sleep(4)
-            assert started[-1].poll() is None, (folder / f"{words[0]}.log").read_text()
+            log = folder / f"{words[0]}.log"
+            with log.open("wb") as file:
+                process = subprocess.Popen([*command, *words], env=env, cwd=ROOT, stdout=file, stderr=file)
+            started.append(process)
+            stack.callback(_end, process)
+            _wait_for(" is ready: " if words[0] == "worker" else " started server=", log, process)
         dsn = subprocess.check_output([*command, "dsn"], env=env, text=True).strip()
         with psycopg.connect(dsn) as conn:
             postmaster = parent(conn.info.backend_pid) or 0
         pids = {"server": started[0].pid, "worker": started[1].pid, "postgres": postmaster, "client": os.getpid()}
         yield dsn, port, kafka.brokers, pids
+
+
+def _wait_for(word: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+    wait_until(lambda: word in log.read_text() or process.poll() is not None, 60, log.read_text)
+    assert process.poll() is None, log.read_text()
+    time.sleep(1)  # and is idle
 
 
 def _cpu(pids: dict[str, int]) -> dict[str, float]:

@@ -14,13 +14,15 @@ from scheduler.store import partition
 from scheduler.store.partition import Partition
 from tests.conftest import Connect
 from tests.support.builders import APP, add_run, one
+from tests.support.clock import Clock
 from tests.support.sessions import blocked
 
 
 @pytest.mark.parametrize("prepared", [False, True], ids=["planned anew", "planned before"])
 async def test_who_writes_into_a_day_whose_partition_is_being_made_waits_and_comes_into_it(
-    dsn: str, db: psycopg.Connection, connect: Connect, prepared: bool
+    dsn: str, db: psycopg.Connection, connect: Connect, clock: Clock, prepared: bool
 ) -> None:
+    clock.set("2030-01-01T12:00:00Z")  # midnight may not pass meanwhile
     run = add_run(db)
     writer = connect()
     cancel: LiteralString = f"select scheduler.cancel('{APP}', %s)"

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
@@ -276,5 +277,6 @@ def test_a_worker_may_use_up_its_grace_before_kubernetes_kills_it(manifests: lis
 
 def understands(words: list[str]) -> None:
     """The command line takes it; nothing is started."""
-    command = cli.commands[words[0]]
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None
     command.make_context(words[0], list(words[1:]), resilient_parsing=False)

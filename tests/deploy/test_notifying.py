@@ -98,7 +98,7 @@ def test_a_service_says_that_it_is_ready_that_it_lives_and_that_it_stops(  # noq
     process = start(started, tmp_path, manager, dsn, *words)
     wait_until(lambda: "READY=1" in manager.listen() or process.returncode is not None)
     registered = db.execute(f"select count(*) from scheduler.{table} where pid = %s", [process.pid]).fetchone()
-    assert registered == (1,), "it said so before anybody could know of it"
+    assert registered != (0,), "it said so before anybody could know of it"
     fed = manager.heard.count("WATCHDOG=1")
     wait_until(lambda: manager.listen().count("WATCHDOG=1") >= fed + 5)
     assert "STOPPING=1" not in manager.heard
@@ -127,6 +127,8 @@ def test_a_process_that_stands_still_says_nothing(
     process = start(started, tmp_path, manager, dsn, "run", "--no-worker")
     wait_until(lambda: "WATCHDOG=1" in manager.listen())
     process.suspend()
+    stat = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")  # a signal arrives when it arrives
     manager.listen()
     before = len(manager.heard)
     time.sleep(1)  # five times as long as between two signs of life

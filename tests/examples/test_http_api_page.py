@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from scheduler.api.routes import OPERATIONS
 from tests.support.api import Client
 from tests.support.command import Scheduler
 from tests.support.fleet import wait_until
+from tests.support.ports import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text(encoding="utf-8")
 BIND = "127.0.0.1:8080"
@@ -31,8 +31,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def bind(dsn: str, tmp_path: Path) -> Iterator[str]:
     """Where a server listens that was started as the page says."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (words,) = re.findall(r"^```\nscheduler (.*)\n```", PAGE, flags=re.MULTILINE)
     with (tmp_path / "log").open("w") as log:
         server = Scheduler(dsn).start(

@@ -129,9 +129,10 @@ def test_the_canary_is_nowhere_but_where_it_was_put(
         process = scheduler.start(*words, stdout=file, stderr=file, cwd=ROOT)
     try:
         seen: set[str] = set()
+        ours = [str(conninfo_to_dict(one)["dbname"]) for one in (direct_dsn, empty_dsn)]
 
         def all_have_ended() -> bool:
-            seen.update(sessions(db))
+            seen.update(sessions(db, ours))
             left = db.execute("select count(*) from scheduler.runs where id = any(%s) and finished_at is null", [runs])
             return left.fetchone() == (0,)
 
@@ -211,11 +212,12 @@ def test_names_that_a_shell_would_act_on_are_names(dsn: str, db: psycopg.Connect
     assert not list(canary.parent.iterdir())
 
 
-def sessions(db: psycopg.Connection) -> list[str]:
-    """What others see of every session but this one's."""
+def sessions(db: psycopg.Connection, databases: list[str]) -> list[str]:
+    """What others see of every session but this one's; other tests have databases of theirs."""
     found = db.execute(
         "select coalesce(query, '') || ' ' || coalesce(application_name, '') from pg_stat_activity"
-        " where pid <> pg_backend_pid()"
+        " where pid <> pg_backend_pid() and datname = any (%s)",
+        [databases],
     )
     return [text for (text,) in found.fetchall()]
 

@@ -69,7 +69,7 @@ def test_a_listen_dsn_that_cannot_be_read_is_refused_before_anything_starts(dsn:
 
 
 def test_a_statement_that_takes_too_long_says_what_to_do(dsn: str, db: psycopg.Connection) -> None:
-    scheduler = Scheduler(dsn, SCHEDULER_STATEMENT_TIMEOUT="0.3")
+    scheduler = Scheduler(dsn, SCHEDULER_STATEMENT_TIMEOUT="3")
     with db.transaction():
         db.execute("lock table scheduler.job in access exclusive mode")
         assert "SCHEDULER_STATEMENT_TIMEOUT" in scheduler.refuses("job", "list", status=1)

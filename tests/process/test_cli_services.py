@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.command import Scheduler
 from tests.support.embedded import data_directory
+from tests.support.fleet import wait_until
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -128,8 +129,8 @@ def test_without_a_dsn_an_embedded_database_is_used_and_its_schema_installed() -
         running = alone.start("run")
         try:
             assert f"python, shell, http, sql, alarm, on an embedded PostgreSQL in {folder}" in first_line(running)
-            with psycopg.connect(alone.says("dsn").strip()) as conn:
-                assert conn.execute("select count(*) from scheduler.server").fetchone() == (1,)
+            with psycopg.connect(alone.says("dsn").strip(), autocommit=True) as conn:
+                wait_until(lambda: conn.execute("select count(*) from scheduler.server").fetchone() == (1,))
             assert alone.says("logs", run, "--follow") == "hi\n"
             assert stop(running, signal.SIGINT) == 0
         finally:

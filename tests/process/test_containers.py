@@ -44,7 +44,7 @@ def log_of(fleet: Fleet, run: int) -> list[str]:
 def test_a_worker_runs_containers_and_their_output_is_the_runs(fleet: Fleet, engine: Engine) -> None:
     worker = start(fleet, engine)
     run = insert(fleet, {"command": "echo one; sleep 0.2; echo $SCHEDULER_RUN_ID"})
-    slow = insert(fleet, {"command": "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.05; done"}, timeout="1 s",
+    slow = insert(fleet, {"command": "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.05; done"}, timeout="4 s",
                   max_attempts=1)  # fmt: skip
     asked = insert(fleet, {"command": "echo ready; sleep 60"})
     fleet.wait_for([run])
@@ -54,7 +54,7 @@ def test_a_worker_runs_containers_and_their_output_is_the_runs(fleet: Fleet, eng
     fleet.scalar("select scheduler.cancel('default', %s)", [asked])
     fleet.wait_for([asked], "cancelled")
     fleet.wait_for([slow], "failed")
-    assert fleet.row(slow)["error"] == "timed out after 1 s"
+    assert fleet.row(slow)["error"] == "timed out after 4 s"
     assert log_of(fleet, slow) == ["cleaned"]
     assert engine.containers == {}
     worker.term()
@@ -101,11 +101,12 @@ def test_a_run_is_tried_again_when_the_engine_is_back(fleet: Fleet, engine: Engi
     worker = start(fleet, engine)
     run = insert(fleet, {"command": ["true"]}, max_attempts=20, retry_delay="100 ms")
     wait_until(lambda: fleet.attempts(run))
+    refused = r"leftovers w1: no container engine at \S+: No such file or directory; next try in"
+    wait_until(lambda: re.search(refused, worker.log))
     error = fleet.scalar("select min(error) from scheduler.history where id = %s", [run])
     assert error == f"no container engine at {engine.socket}: No such file or directory"
     engine.start()
     fleet.wait_for([run])
-    assert re.search(r"leftovers w1: no container engine at \S+: No such file or directory; next try in", worker.log)
     assert "Traceback" not in worker.log
 
 

@@ -79,7 +79,12 @@ def test_a_healthy_installation_is_silent_and_what_then_ails_the_server_is_found
             for _ in range(5):
                 admin.execute("select pg_logical_emit_message(true, 'x', 'y')")
                 admin.execute("select pg_switch_wal()")
-            admin.execute("checkpoint")
+
+            def is_lost() -> bool:
+                admin.execute("checkpoint")
+                return bool(one(admin, "select wal_status from pg_replication_slots") == "lost")
+
+            wait_until(is_lost)
             wait_until(lambda: one(admin, "select failed_count from pg_stat_archiver") > 0)
             wait_until(lambda: one(admin, "select setting from pg_settings where name = 'autovacuum'") == "off")
             found = codes(scheduler)
@@ -116,10 +121,10 @@ def _examine(dsn: str) -> str:
 def test_a_worker_that_does_not_listen_is_found(fleet: Fleet, db: psycopg.Connection) -> None:
     scheduler = Scheduler(fleet.dsn)
     deaf = fleet.start(env={"SCHEDULER_LISTEN_DSN": "postgresql://127.0.0.1:1/nowhere"})
-    listeners = "select count(*) from pg_stat_activity where application_name like 'walclock worker listener%%'"
-    wait_until(
-        lambda: one(db, "select count(*) from pg_stat_activity where application_name like 'walclock heartbeat%%'")
+    connected = (
+        "select count(*) from pg_stat_activity where datname = current_database() and starts_with(application_name, %s)"
     )
+    wait_until(lambda: one(db, connected, "walclock heartbeat"))
     number = fleet.worker(deaf)["id"]
     found = codes(scheduler)["listener_dead"]
     assert (found["level"], found["facts"]["ids"], found["facts"]["listening"]) == ("error", [number], 0)
@@ -127,7 +132,7 @@ def test_a_worker_that_does_not_listen_is_found(fleet: Fleet, db: psycopg.Connec
     deaf.kill()
     fleet.start()
     db.execute("update scheduler.worker set dead_at = scheduler.clock() where id = %s", [number])
-    wait_until(lambda: one(db, listeners))
+    wait_until(lambda: one(db, connected, "walclock worker listener"))
     assert "listener_dead" not in codes(scheduler)
 
 

@@ -18,6 +18,7 @@ from tests.support.api import Client
 from tests.support.command import Scheduler
 from tests.support.database import Databases
 from tests.support.fleet import wait_until
+from tests.support.ports import free_port
 
 Start = Callable[..., tuple[subprocess.Popen[str], Client]]
 
@@ -33,8 +34,7 @@ def start(scheduler: Scheduler, tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> tuple[subprocess.Popen[str], Client]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            client = Client(free.getsockname()[1])
+        client = Client(free_port())
         with (tmp_path / "log").open("a") as log, (tmp_path / "out").open("a") as out:
             bind = f"127.0.0.1:{client.port}"
             process = scheduler.start("run", "--executors", "shell", "--http", bind, *words, stdout=out, stderr=log)
@@ -68,7 +68,7 @@ def test_a_run_that_is_triggered_over_http_is_executed_and_its_log_is_there(sche
     assert client.read(run)["state"] == "succeeded"
     assert client.get("/api/v1/apps/other/jobs").status == 404
     scheduler.says("token", "revoke", "ci")
-    wait_until(lambda: client.get(run).status == 401, seconds=5)
+    wait_until(lambda: client.get(run).status == 401)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
 

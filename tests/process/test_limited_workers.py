@@ -56,14 +56,14 @@ def test_whoever_is_killed_no_key_has_more_runs_at_once_than_its_limit(fleet: Fl
 
 
 def test_runs_of_one_key_follow_each_other_without_waiting_for_the_poll_floor(fleet: Fleet) -> None:
-    fleet.start(env={"SCHEDULER_POLL": "10"})
+    fleet.start(env={"SCHEDULER_POLL": "60"})
     runs = fleet.insert("nap", {"seconds": 0}, count=20, concurrency_key="k")
-    fleet.wait_for(runs, seconds=8)
+    fleet.wait_for(runs)
 
 
 def test_another_worker_takes_the_slot_that_one_frees(fleet: Fleet) -> None:
     busy = fleet.start(concurrency=1, env={"SCHEDULER_POLL": "30"})
-    (first,) = fleet.insert("nap", {"seconds": 6}, concurrency_key="k")
+    (first,) = fleet.insert("nap", {"seconds": 12}, concurrency_key="k")
     fleet.wait_for_effect("began", [first])
     fleet.start(env={"SCHEDULER_POLL": "30"})
     (second,) = fleet.insert("nap", {"seconds": 0}, concurrency_key="k")
@@ -94,7 +94,7 @@ def test_a_rate_is_kept_by_all_workers_together(fleet: Fleet) -> None:
     at = [row[0] for row in fleet.db.execute("select extract(epoch from started_at)::float8 from scheduler.history")]
     at.sort()
     assert len(at) == 5 * rate
-    late = 0.25  # seconds from the claim to the start, at most
+    late = 0.5  # seconds from the claim to the start, at most
     for first in range(len(at)):
         for last in range(first, len(at)):
             assert last - first + 1 <= rate * (1 + at[last] - at[first] + late)

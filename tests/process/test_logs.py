@@ -49,14 +49,18 @@ def test_output_is_read_line_by_line_while_its_run_goes_on(fleet: Fleet) -> None
     """Each line is the instant of its writing; whoever follows the log reads it and compares."""
     fleet.start(executors=["shell"])
     run = shell(fleet, "for i in $(seq 40); do date +%s.%N; sleep 0.13; done; echo over")
-    late = []
+    late: list[float] = []
+    first = None
     with following(fleet.dsn, run) as process:
         for line in process.stdout:
             if line == "over\n":
                 break
-            late.append(time.time() - float(line))
+            if first is None:
+                first = time.time()  # what was written before came with the first look
+            elif float(line) > first:
+                late.append(time.time() - float(line))
         assert process.wait(10) == 0
-    late = sorted(late[3:])  # those before came with the first look
+    late.sort()
     p50, p99 = statistics.median(late), late[-1]
     print(f"lines were read {p50 * 1000:.0f} ms after their writing (p50), {p99 * 1000:.0f} at most")  # noqa: T201
     assert p50 < WITHIN
@@ -64,9 +68,9 @@ def test_output_is_read_line_by_line_while_its_run_goes_on(fleet: Fleet) -> None
 
 @pytest.mark.direct("ends its backend")
 def test_a_follower_goes_on_where_it_was_when_its_connection_is_lost(fleet: Fleet) -> None:
-    fleet.start(executors=["shell"])
     run = shell(fleet, "for i in $(seq 60); do echo $i; sleep 0.05; done")
     with following(fleet.dsn, run, "--json") as process:
+        fleet.start(executors=["shell"])
         found = [json.loads(process.stdout.readline()) for _ in range(5)]
         assert fleet.terminate("cli") == 1
         found += [json.loads(line) for line in process.stdout]  # communicate() would lose what readline() has in store
@@ -79,11 +83,9 @@ def test_a_follower_goes_on_where_it_was_when_its_connection_is_lost(fleet: Flee
 
 def test_a_follower_of_a_run_that_vanishes_is_told(fleet: Fleet, db: psycopg.Connection) -> None:
     run = shell(fleet, "true", run_at="2100-01-01T00:00:00Z")
+    db.execute("insert into scheduler.log values ('default', %s, 1, 1, now(), 'stdout', 'ready')", [run])
     with following(fleet.dsn, run) as process:
-        wait_until(
-            lambda: fleet.scalar("select count(*) from pg_stat_activity where application_name = 'walclock cli'")
-        )
-        time.sleep(0.5)  # it has looked: it is not told that there never was one
+        assert process.stdout.readline() == "ready\n"  # it has looked: it is not told that there never was one
         db.execute("delete from scheduler.run where id = %s", [run])
         assert process.wait(20) == 1
         assert process.stderr.read() == f"error: run {run} of app default is not there any more\n"
@@ -157,7 +159,8 @@ def test_lines_are_kept_while_the_database_is_away(fleet: Fleet) -> None:
         fleet.terminate("reports")
         time.sleep(0.2)
     fleet.wait_for([run])
-    assert texts(fleet, run) == [str(n) for n in range(1, 41)]
+    # If the last of them failed with its connection, they come a moment after the end.
+    wait_until(lambda: texts(fleet, run) == [str(n) for n in range(1, 41)])
 
 
 def test_lines_of_a_job_of_a_short_period_are_there_within_the_same_time(fleet: Fleet, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def pooled(direct_dsn: str) -> Iterator[str]:
 
 
 async def test_a_statement_behind_a_pooler_is_bounded_and_leaves_nothing_to_others(pooled: str) -> None:
-    async with await database.connect(pooled, name="test", statement_timeout=0.5) as conn:
+    async with await database.connect(pooled, name="test", statement_timeout=3) as conn:
         assert conn.is_pooled
         with pytest.raises(psycopg.errors.QueryCanceled):
             await conn.execute("select pg_sleep(5)")
@@ -186,4 +186,4 @@ def test_verify_says_that_it_needs_postgresql_itself(pooled: str, db: psycopg.Co
     refused = Scheduler(pooled)("verify", "--seconds", "5")
     assert refused.returncode == 2
     assert "error: verify needs PostgreSQL itself, and this DSN leads through a pooler" in refused.stderr
-    assert db.execute(known).fetchall() == []
+    wait_until(lambda: db.execute(known).fetchall() == [], 120)  # another test may have one

@@ -21,7 +21,7 @@ from tests.conftest import Connect
 from tests.support.jobs import FakeWorker, runs, schedule
 from tests.support.proxy import Proxy
 
-QUICK = Settings(heartbeat=0.05, dead_after=0.5, poll=0.1)
+QUICK = Settings(heartbeat=0.05, dead_after=5, poll=0.1)
 PATIENCE = 20.0
 
 
@@ -131,9 +131,10 @@ async def test_what_a_dead_worker_held_is_taken_back(
     worker = FakeWorker(db)
     assert worker.claim() == 1
     with caplog.at_level(logging.WARNING, logger="scheduler.reclaimer"):
-        async with running(dsn):
+        async with running(dsn, Settings(heartbeat=0.05, dead_after=0.5, poll=0.1)):
             await until(lambda: db.execute("select attempt, lost from scheduler.run").fetchall() == [(1, 1)])
-    assert f"of worker {worker.id}, app shop: 1 runs, an attempt of each was lost" in caplog.text
+            said = f"of worker {worker.id}, app shop: 1 runs, an attempt of each was lost"
+            await until(lambda: said in caplog.text)
     assert worker.finish() == 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.collector import Collector, collecting
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, wait_until
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GIVEN = f"00-{TRACE}-{PARENT}-01"
@@ -151,7 +151,8 @@ def test_a_dead_collector_costs_a_warning_and_neither_a_run_nor_a_stop(fleet: Fl
         worker = fleet.start(env={"OTEL_EXPORTER_OTLP_ENDPOINT": url, **sending, **batch})
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
-            fleet.wait_for(fleet.insert("note", count=5), seconds=5)
+            fleet.wait_for(fleet.insert("note", count=5))
+        wait_until(lambda: "spans cannot be sent" in worker.log)
         warnings = [line for line in worker.log.splitlines() if " WARNING " in line or " ERROR " in line]
         assert len(warnings) == 1, warnings
         assert "spans cannot be sent" in warnings[0]

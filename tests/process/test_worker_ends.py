@@ -53,15 +53,15 @@ def test_a_worker_told_to_stop_ends_what_runs_and_gives_back_the_rest_unharmed(f
 
 def test_what_outlasts_the_grace_is_given_back_and_runs_elsewhere(fleet: Fleet) -> None:
     worker = fleet.start(executors=["python", "shell"], env={"SCHEDULER_GRACE": "0.5"})
-    again = fleet.insert("tick", {"seconds": 2})
     child = fleet.insert("process_nap", {"seconds": 600})
     once = fleet.insert("nap", {"seconds": 600}, max_attempts=1) + fleet.insert("nap_once", {"seconds": 600})
-    fleet.wait_for_effect("tick", again)
     (began,) = fleet.wait_for_effect("began", child)
     fleet.wait_for_effect("began", once)
+    again = fleet.insert("tick", {"seconds": 2})  # last: it is to be running when the grace is over
+    fleet.wait_for_effect("tick", again)
     worker.term()
     assert worker.wait() == 0
-    assert all_dead([began.pid, began.value])
+    wait_until(lambda: all_dead([began.pid, began.value]))
     assert fleet.states(again + child) == {"pending": 2}
     assert [fleet.row(run)["attempt"] for run in again + child] == [0, 0]
     assert fleet.states(once) == {"failed": 2}
@@ -83,7 +83,7 @@ def test_a_second_signal_ends_the_draining(fleet: Fleet) -> None:
     wait_until(lambda: "draining" in worker.log)
     worker.term()
     assert worker.wait(15) == 0
-    assert all_dead([effect.pid for effect in began])
+    wait_until(lambda: all_dead([effect.pid for effect in began]))
     assert fleet.states(runs) == {"pending": 2}
     assert fleet.leases() == 0
 
@@ -133,11 +133,11 @@ def test_the_runs_of_a_killed_worker_come_back_and_its_children_die(fleet: Fleet
 def test_a_worker_that_slept_while_others_took_over_changes_nothing_and_begins_anew(fleet: Fleet) -> None:
     sleeper = fleet.start(env=HOLDS_AHEAD)
     first = fleet.worker(sleeper)["id"]
+    ahead = fleet.insert("note", count=5, run_at=fleet.scalar("select now() + interval '12 s'"))
+    wait_until_held(fleet, ahead)  # before the others, so that these are not claimed together
     runs = fleet.insert("nap", {"seconds": 1}, count=5)
     thread = fleet.insert("thread_nap", {"seconds": 1})
-    fleet.wait_for_effect("began", runs + thread)  # so that these are not claimed together with what follows
-    ahead = fleet.insert("note", count=5, run_at=fleet.scalar("select now() + interval '12 s'"))
-    wait_until_held(fleet, ahead)
+    fleet.wait_for_effect("began", runs + thread)
     sleeper.suspend()
     suspended = time.monotonic()
     wait_until(fleet.reclaim)

@@ -15,7 +15,7 @@ COPIED = 100_000
 
 
 def test_a_hundred_thousand_rows_of_one_copy_are_executed_once_each(fleet: Fleet) -> None:
-    fleet.start(concurrency=100)
+    fleet.start(concurrency=100, env={"SCHEDULER_DEAD_AFTER": "20"})
     with fleet.db.cursor().copy("copy scheduler.run (app, executor, spec) from stdin") as copy:
         row = f"shop\tpython\t{json.dumps({'task': 'note'})}\n"
         copy.write(row * COPIED)
@@ -74,7 +74,7 @@ def test_a_worker_whose_wish_for_hints_was_lost_finds_its_runs_by_polling(fleet:
     fleet.start()
     for _ in range(3):
         wait_until(lambda: fleet.scalar(AWAITING) > 0)
-        assert fleet.terminate("worker listener") == 1  # the wish goes with the connection that hears
+        wait_until(lambda: fleet.terminate("worker listener") == 1)  # the wish goes with the connection that hears
         fleet.wait_for(fleet.insert("note"))
 
 
@@ -122,7 +122,7 @@ def test_ends_that_come_in_a_stream_are_written_together_with_the_end_of_their_l
         "select count(distinct fence), count(distinct xmin::text) from scheduler.history"
     ).fetchone() or (0, 0)
     assert leases == 1
-    assert parts <= 2  # the second, where a busy machine stretches the stream; 4 without the wait
+    assert parts < 4  # the second and third, where a busy machine stretches the stream; 4 without the wait
 
 
 def test_the_slots_of_a_queue_and_of_the_worker_are_kept(fleet: Fleet) -> None:

@@ -89,9 +89,10 @@ def test_a_listener_that_lost_its_connection_hears_again(
         for number in range(3):
             await asyncio.wait_for(connected.get(), 30)
             db.execute("select pg_notify('greetings', %s)", [str(number)])
-            assert await asyncio.wait_for(heard.get(), 4) == str(number), "before the connection is probed"
+            assert await asyncio.wait_for(heard.get(), 30) == str(number), "before the connection is probed"
             db.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'walclock test'"
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'walclock test' and datname = current_database()"
             )
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
@@ -115,9 +116,9 @@ async def test_a_wait_for_a_database_that_has_fallen_silent_ends_in_its_time(dsn
                     await conn.execute("select 1")
                 proxy.go_silent()
                 took = await time_to_fail(lambda conn=conn, wait=wait: wait(conn))  # type: ignore[misc]
-                assert 0.4 < took < 5, (what, took)
+                assert 0.4 < took < 9, (what, took)
                 took = await time_to_fail(lambda: within(link, 0.5))
-                assert 0.4 < took < 5, (f"after {what}, to connect anew", took)
+                assert 0.4 < took < 9, (f"after {what}, to connect anew", took)
                 proxy.flow()
 
 
@@ -140,6 +141,6 @@ async def test_who_gave_up_waiting_for_one_host_begins_with_the_next(dsn: str) -
         async with Link(make_conninfo(dsn, host=f"{there},{here}"), name="test") as link:
             await within(link, 5)
             proxy.go_silent()
-            assert await time_to_fail(lambda: within(link, 0.5)) < 5
-            assert await time_to_fail(lambda: within(link, 0.5)) < 5, "it is the host that answered last"
+            assert await time_to_fail(lambda: within(link, 0.5)) < 9
+            assert await time_to_fail(lambda: within(link, 0.5)) < 9, "it is the host that answered last"
             await within(link, 5)

@@ -44,7 +44,8 @@ async def findings(dsn: str, **limits: Any) -> dict[str, Finding]:
 
 async def test_a_new_database_lacks_nothing_but_the_partitions_that_a_server_makes(dsn: str) -> None:
     found = await report(dsn)
-    codes = {finding.code: finding.level for finding in found.findings if finding.code not in CARELESS}
+    others = CARELESS | {"slot_unbounded"}  # which another test has on this server for a moment
+    codes = {finding.code: finding.level for finding in found.findings if finding.code not in others}
     assert codes == {"partition_missing": "warning"}
     assert len(found.checks) > 20
     assert found.left_out == []
@@ -189,14 +190,14 @@ async def test_jobs_and_no_server_is_an_error(dsn: str, db: psycopg.Connection) 
     add_job(db)
     assert (await findings(dsn)).keys() >= {"no_server"}
     own(db)
-    assert (await findings(dsn)).keys() & {"no_server", "app_without_owner"} == set()
+    assert (await findings(dsn, dead_after=60)).keys() & {"no_server", "app_without_owner"} == set()
 
 
 async def test_an_app_that_no_living_server_plans_is_named(dsn: str, db: psycopg.Connection) -> None:
     add_job(db)
     add_job(db, "other", app="billing")
     add_server(db)
-    assert (await findings(dsn))["app_without_owner"].facts == {"apps": ["billing", "shop"]}
+    assert (await findings(dsn, dead_after=60))["app_without_owner"].facts == {"apps": ["billing", "shop"]}
 
 
 async def test_a_bad_schedule_by_plain_sql_is_an_error(dsn: str, db: psycopg.Connection) -> None:
@@ -236,10 +237,12 @@ async def test_due_work_without_a_worker_is_named_and_late_work_with_one_is_a_wa
     add_run(db, run_at="2000-01-01T00:00:00Z")
     add_worker(db)
     found = [
-        (one.code, one.facts["queue"]) for one in (await report(dsn)).findings if one.code in ("no_worker", "late")
+        (one.code, one.facts["queue"])
+        for one in (await report(dsn, dead_after=60)).findings
+        if one.code in ("no_worker", "late")
     ]
     assert found == [("no_worker", "keyed"), ("no_worker", "mail"), ("late", "default")]
-    assert (await findings(dsn))["no_worker"].remedy.startswith("scheduler worker --app shop --queue ")
+    assert (await findings(dsn, dead_after=60))["no_worker"].remedy.startswith("scheduler worker --app shop --queue ")
 
 
 async def test_a_token_that_expires_soon_is_named(dsn: str, db: psycopg.Connection) -> None:
@@ -276,8 +279,8 @@ async def test_a_check_that_fails_is_a_finding_and_the_others_go_on(
     locker.execute("lock table scheduler.token in access exclusive mode")
     async with await database.connect(dsn, name="doctor", statement_timeout=0.3) as conn:
         found = (await examine(conn, Limits())).findings
-    failed = {one.code: one for one in found}["check_failed"]
-    assert (failed.facts["check"], failed.level) == ("tokens.expiring", "error")
+    (failed,) = [one for one in found if one.facts.get("check") == "tokens.expiring"]  # others may be too slow as well
+    assert (failed.code, failed.level) == ("check_failed", "error")
     assert "statement timeout" in failed.text
 
 

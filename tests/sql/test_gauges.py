@@ -289,18 +289,18 @@ async def test_after_what_took_long_it_rests_long_and_asks_nothing_meanwhile() -
     async def slow(_: Any) -> float:
         nonlocal asked
         asked += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         return 0.0
 
     reader._parts = [gauger._Part(slow), gauger._Part(slow)]
-    assert await reader.run_once() >= gauger.RESTS * 0.09
-    assert await reader.run_once() > gauger.RESTS * 0.09 - 0.1
+    assert await reader.run_once() >= gauger.RESTS * 0.45
+    assert await reader.run_once() > gauger.RESTS * 0.45 - 5  # some of it is over by now
     assert asked == 1
 
 
 class _NoLink:
     def within(self, _: float) -> Any:
-        return asyncio.timeout(1)
+        return asyncio.timeout(30)
 
 
 def test_every_gauge_of_the_database_is_a_function_of_sql(db: psycopg.Connection) -> None:

@@ -141,7 +141,10 @@ async def test_a_key_whose_run_was_deleted_by_hand_is_free_again(dsn: str, db: p
     assert keys == [("pending",), ("running",)]
 
 
-async def test_servers_that_clean_at_the_same_time_do_not_collide(dsn: str, db: psycopg.Connection) -> None:
+async def test_servers_that_clean_at_the_same_time_do_not_collide(
+    dsn: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.store.partition.LOCK_WAIT", "30s")  # four of them share this event loop
     await asyncio.gather(*(clean(dsn) for _ in range(4)))
     assert len(partitions(db)) == 5
 

@@ -22,7 +22,7 @@ from tests.support.jobs import NOON, busy_at_its_next_instant, edit_job, plan_on
 
 ROOT = Path(__file__).parents[2]
 TESTS = ("tests/sql/test_why.py", "tests/process/test_why_processes.py")
-DEAD_AFTER = 5.0
+DEAD_AFTER = 20.0
 
 
 async def ask(dsn: str, run: int, **sight: bool) -> Answer:

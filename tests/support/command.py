@@ -17,13 +17,21 @@ _LISTEN = ("SCHEDULER_LISTEN_DSN",)  # set when the tests run through a pooler
 class Scheduler:
     """`scheduler` on one database."""
 
+    patience = 60.0  # seconds that a command may take
+
     def __init__(self, dsn: str, **env: str) -> None:
         listen = {name: os.environ[name] for name in _LISTEN if name in os.environ}
         self.env = {**clean_environment(), **listen, "SCHEDULER_DSN": dsn, **env}
 
     def __call__(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, *words], env=self.env, input=stdin, capture_output=True, text=True, timeout=60, check=False
+            [*COMMAND, *words],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=self.patience,
+            check=False,
         )
 
     def says(self, *words: str, stdin: str = "") -> str:

@@ -87,7 +87,9 @@ def postmaster(data_dir: Path) -> int | None:
 
 
 def supervisor(data_dir: Path) -> int:
-    return int((data_dir / "supervisor.lock").read_text())
+    lock = data_dir / "supervisor.lock"
+    wait_until(lambda: lock.read_text().strip())  # empty while it starts
+    return int(lock.read_text())
 
 
 def is_starting(data_dir: Path) -> bool:

@@ -148,7 +148,8 @@ class Fleet:
         """What happened so far, in the order in which it did."""
         wanted = None if runs is None else set(runs)
         found = []
-        for line in self._effects.read_text().splitlines():
+        text = self._effects.read_text()
+        for line in text[: text.rfind("\n") + 1].splitlines():  # not one that is being written
             kind, *numbers, at, value = line.split()
             run, attempt, fence, pid = map(int, numbers)
             if what in (None, kind) and (wanted is None or run in wanted):

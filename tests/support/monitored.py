@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.fleet import QUICK, ROOT, Process
+from tests.support.ports import free_port
 
 DEMO = ROOT / "deploy" / "demo"
 # What it reads for /metrics of a database that has little in it, it may read more often than of a large one.
@@ -79,5 +79,4 @@ def cluster(dsn: str, directory: Path) -> Iterator[Cluster]:
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 20.0  # seconds: a loaded machine is slow, not wrong
@@ -17,8 +18,8 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    stat = written(Path(f"/proc/{pid}/stat"))
+    return bool(stat) and stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def pids_in(text: str) -> list[int]:
@@ -27,8 +28,10 @@ def pids_in(text: str) -> list[int]:
 
 
 def written(path: Path) -> str:
-    """What a file holds; nothing if it is not there yet."""
-    return path.read_text() if path.exists() else ""
+    """What a file holds; nothing if it is not there, or of a process that has just ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return path.read_text()
+    return ""
 
 
 async def until(condition: Callable[[], object]) -> None:

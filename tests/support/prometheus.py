@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from tests.support.fleet import ROOT, wait_until
+from tests.support.ports import free_port
 
 DELIVERED = ROOT / "deploy" / "prometheus"
 _EVERY = "500ms"
@@ -47,10 +47,10 @@ class Prometheus:
         """The labels of the alerts that fire."""
         return [alert["labels"] for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"]
 
-    def annotations(self, name: str) -> dict[str, str]:
-        return next(
-            alert["annotations"] for alert in self.ask("alerts")["alerts"] if alert["labels"]["alertname"] == name
-        )
+    def summary(self, name: str) -> str:
+        """Of an alert that is pending or fires; empty when there is none, as after a scrape that failed."""
+        alerts = [alert for alert in self.ask("alerts")["alerts"] if alert["labels"]["alertname"] == name]
+        return str(alerts[0]["annotations"]["summary"]) if alerts else ""
 
     def targets_up(self) -> int:
         return sum(target["health"] == "up" for target in self.ask("targets")["activeTargets"])
@@ -84,8 +84,7 @@ def prometheus(
     rules.write_text(text)
     config = directory / "prometheus.yml"
     config.write_text(yaml.safe_dump(configuration(targets, rules)))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = ["prometheus", f"--config.file={config}", f"--web.listen-address={address}", "--log.level=warn"]
     command += [f"--storage.tsdb.path={directory / 'data'}"]
     log = directory / "prometheus.log"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,13 +15,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.ports import free_port
+
 
 @contextmanager
 def redis_server(*options: str) -> Iterator[redis.Redis]:
     """A client of a server that ends with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="walclock-redis-") as directory:
         command = [_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", *options]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.fleet import QUICK, ROOT, Process, wait_until
+from tests.support.ports import free_port
 
 Serve = Callable[..., tuple[Process, str]]
 
@@ -21,8 +22,7 @@ def serving(dsn: str, directory: Path) -> Iterator[Serve]:
     started: list[Process] = []
 
     def serve(*words: str, env: Mapping[str, str] | None = None) -> tuple[Process, str]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         bind = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "scheduler.cli", "--dsn", dsn, "run", "--http", bind, "--http-no-auth"]
         path = directory / f"api{len(started)}.log"
@@ -47,9 +47,8 @@ def serving(dsn: str, directory: Path) -> Iterator[Serve]:
 
 
 def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) != 0:
-            return False
+    # It listens before it answers.
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as probe:
         probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        probe.settimeout(5)
         return b" 200 " in probe.recv(100)
+    return False
