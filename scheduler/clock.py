@@ -35,6 +35,6 @@ class DatabaseClock:
         return time.monotonic() + self._offset
 
     @property
-    def wall_offset(self) -> float:
-        """How far this machine's wall clock is ahead of the database's, in seconds."""
-        return time.time() - self.now()
+    def wall_offset(self) -> float | None:
+        """How far this machine's wall clock is ahead of the database's, in seconds; None before the first look."""
+        return time.time() - self.now() if self._looks else None

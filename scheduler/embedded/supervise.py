@@ -135,11 +135,12 @@ def stop_orphan(pgdata: Path, uid: int) -> None:
     pid = living_postmaster(pgdata, uid)
     if pid is None:
         return
+    described = describe_process(pid)
     try:
         os.kill(pid, signal.SIGINT)
     except ProcessLookupError:
         return
-    while living_postmaster(pgdata, uid) == pid:
+    while describe_process(pid) == described:  # it removes its pid file a moment before it has gone
         time.sleep(0.02)
 
 

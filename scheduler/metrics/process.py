@@ -19,7 +19,8 @@ def of_process(
     role: str, clock: DatabaseClock, listener: Listener | None, loops: Mapping[str, Loop]
 ) -> Iterator[Sample]:
     yield Sample(INFO, (_VERSION, role), 1)
-    yield Sample(CLOCK_OFFSET, (), clock.wall_offset)
+    if (offset := clock.wall_offset) is not None:
+        yield Sample(CLOCK_OFFSET, (), offset)
     if listener is not None:
         yield Sample(LISTENER, (), 1.0 if listener.is_connected else 0.0)
     for name, loop in loops.items():

@@ -216,7 +216,17 @@ def test_without_its_extra_a_chart_is_refused_with_the_name_of_it(dsn: str, tmp_
     assert done.stderr == "error: --plot needs an optional dependency (pip install 'walclock[bench]')\n"
 
 
-def test_other_commands_do_not_load_the_benchmark() -> None:
-    program = "import sys, scheduler.cli; print([name for name in sys.modules if name.startswith('scheduler.bench.')])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "['scheduler.bench.names', 'scheduler.bench.options']\n"
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [(["queues"], "[]\n"), (["bench"], "['scheduler.bench', 'scheduler.bench.names', 'scheduler.bench.options']\n")],
+)
+def test_a_command_loads_what_it_needs(words: list[str], loaded: str) -> None:
+    program = (
+        "import sys\n"
+        "from scheduler.cli import cli\n"
+        "cli.main([*sys.argv[1:], '--help'], standalone_mode=False)\n"
+        "others = tuple(f'scheduler.{part}' for part in ('bench', 'crontab', 'forecast', 'doctor', 'verify'))\n"
+        "print([name for name in sys.modules if name.startswith(others)], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    assert done.stderr == loaded
