@@ -1,10 +1,12 @@
 """What being looked at costs: how late runs start in a stream of 50,000 a second, with scrapes and without.
 
-    python -m tests.bench.scraping [--rate 50000] [--seconds 15] [--every 5] [--repeat 3] [--pending 0]
+    python -m tests.bench.scraping [--rate 50000] [--seconds 60] [--every 5] [--after 1] [--repeat 3] [--pending 0]
 
 One server and one worker with `--metrics`, PostgreSQL with its durable defaults and one client that inserts by COPY,
-all on this machine. In turns: nobody looks, and both are scraped every so many seconds; 5 are what is delivered in
-`deploy/prometheus`. (Dashboards ask Prometheus, and nothing of us.) A ratio is of turns that follow one another.
+all on this machine. Both are scraped every so many seconds; 5 are what is delivered in `deploy/prometheus`. (Dashboards
+ask Prometheus, and nothing of us.) Runs that came within so many seconds after a scrape began are set beside the others
+of the same stream, `near`; and all of them beside those others, `all`, which is what a scrape every so often costs.
+(Streams with scrapes and streams without, in turns, differed by 2 at this rate, in either direction.)
 `--pending`: so many runs of another app wait meanwhile, due in a year.
 """
 
@@ -21,7 +23,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -30,20 +32,32 @@ from tests.support.fleet import ROOT
 from tests.support.ports import free_port
 
 PIECE = 0.01  # seconds between two COPYs
-Turn = tuple[float, float, float]
-"""Runs a second, and by how many milliseconds they started late: median and 99th percentile."""
+LATE = """
+    with late as (
+        select extract(epoch from h.run_at)::float8 as at, extract(epoch from h.started_at - h.run_at)::float8 as late
+        from scheduler.history h where h.app = 'shop'
+    ), grouped as (
+        select l.late, exists (select from unnest(%s::float8[]) s where l.at between s and s + %s) as is_near
+        from late l
+    )
+    select percentile_cont(array[0.5, 0.99]) within group (order by g.late) filter (where not g.is_near),
+        percentile_cont(array[0.5, 0.99]) within group (order by g.late) filter (where g.is_near),
+        percentile_cont(array[0.5, 0.99]) within group (order by g.late)
+    from grouped g
+"""
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rate", type=int, default=50_000)
-    options.add_argument("--seconds", type=float, default=15)
+    options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--every", type=float, default=5)
+    options.add_argument("--after", type=float, default=1)
     options.add_argument("--repeat", type=int, default=3)
     options.add_argument("--pending", type=int, default=0)
     asked = options.parse_args()
-    if asked.every >= asked.seconds:
-        options.error("--every must be less than --seconds, or nothing is scraped")
+    if not asked.after < asked.every < asked.seconds:
+        options.error("--after must be less than --every, and that less than --seconds")
     with _system() as (dsn, urls), psycopg.connect(dsn, autocommit=True) as conn:
         if asked.pending:
             conn.execute(
@@ -52,22 +66,23 @@ def main() -> None:
                 [asked.pending],
             )
         _stream(conn, asked.rate, 2.0)
-        alone, watched, scrapes = list[Turn](), list[Turn](), list[float]()
-        for turn in range(asked.repeat):
-            # A turn may depend on what the one before left to be vacuumed and written: each comes first in its turn.
-            for is_watched in (turn % 2 == 1, turn % 2 == 0):
-                with _looking(urls, asked.every, scrapes) if is_watched else nullcontext():
-                    (watched if is_watched else alone).append(_stream(conn, asked.rate, asked.seconds))
-        figures = {
-            "runs_per_second": [rate for rate, _, _ in alone + watched],
-            "p50_ms": [p50 for _, p50, _ in alone],
-            "p50_ms_watched": [p50 for _, p50, _ in watched],
-            "p50_ratio": [seen[1] / unseen[1] for seen, unseen in zip(watched, alone, strict=True)],
-            "p99_ratio": [seen[2] / unseen[2] for seen, unseen in zip(watched, alone, strict=True)],
-            "scrape_ms": scrapes,
-        }
+        figures: dict[str, list[float]] = {}
+        for _ in range(asked.repeat):
+            with _looking(urls, asked.every) as scrapes:
+                rate = _stream(conn, asked.rate, asked.seconds)
+            ((others, near, whole),) = conn.execute(LATE, [[at for at, _ in scrapes], asked.after]).fetchall()
+            for name, value in (
+                ("runs_per_second", rate),
+                ("p50_ms", others[0] * 1e3),
+                ("p99_ms", others[1] * 1e3),
+                *((f"p50_ratio_{which}", late[0] / others[0]) for which, late in (("near", near), ("all", whole))),
+                *((f"p99_ratio_{which}", late[1] / others[1]) for which, late in (("near", near), ("all", whole))),
+                *(("scrape_ms", took) for _, took in scrapes),
+            ):
+                figures.setdefault(name, []).append(value)
     medians = {name: round(statistics.median(values), 3) for name, values in figures.items()}
-    sys.stdout.write(json.dumps({"medians": medians, "scrape_ms_most": round(max(scrapes), 1)}, indent=2) + "\n")
+    most = round(max(figures.pop("scrape_ms")), 1)
+    sys.stdout.write(json.dumps({"medians": medians, "scrape_ms_most": most, "repetitions": figures}, indent=2) + "\n")
 
 
 @contextmanager
@@ -117,7 +132,8 @@ def _scrape(url: str) -> float:
     return (time.monotonic() - begun) * 1e3
 
 
-def _stream(conn: psycopg.Connection, rate: int, seconds: float) -> Turn:
+def _stream(conn: psycopg.Connection, rate: int, seconds: float) -> float:
+    """Runs a second that ended."""
     conn.execute("truncate scheduler.history")
     piece = "\n".join(['shop\tpython\t{"task": "bench_async"}'] * round(rate * PIECE)) + "\n"
     begun = time.monotonic()
@@ -131,26 +147,24 @@ def _stream(conn: psycopg.Connection, rate: int, seconds: float) -> Turn:
     while conn.execute("select from scheduler.run where app = 'shop' and queue = 'default' limit 1").rowcount:
         time.sleep(0.05)
     time.sleep(1)
-    ((count, p50, p99),) = conn.execute(
-        "select count(*), percentile_cont(0.5) within group (order by h.late), percentile_cont(0.99) within group"
-        " (order by h.late) from (select extract(epoch from started_at - run_at)::float8 * 1000 as late"
-        " from scheduler.history where app = 'shop') h"
-    ).fetchall()
-    return count / seconds, p50, p99
+    ((count,),) = conn.execute("select count(*) from scheduler.history where app = 'shop'").fetchall()
+    return float(count / seconds)
 
 
 @contextmanager
-def _looking(urls: list[str], every: float, scrapes: list[float]) -> Iterator[None]:
+def _looking(urls: list[str], every: float) -> Iterator[list[tuple[float, float]]]:
+    """Scrapes meanwhile: the instant at which each began, and the milliseconds that it took."""
+    scrapes: list[tuple[float, float]] = []
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(every):
-            scrapes.extend(_scrape(url) for url in urls)
+            scrapes.extend((time.time(), _scrape(url)) for url in urls)
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield
+        yield scrapes
     finally:
         done.set()
         thread.join()

@@ -42,7 +42,20 @@ def test_the_benchmark_of_ticks_measures_them_end_to_end() -> None:
 
 @pytest.mark.direct("it starts a database of its own")
 def test_the_benchmark_of_scrapes_measures_runs_with_and_without_them() -> None:
-    words = ("--rate", "1000", "--seconds", "2", "--every", "0.5", "--repeat", "1", "--pending", "1000")
+    words = (
+        "--rate",
+        "1000",
+        "--seconds",
+        "3",
+        "--every",
+        "0.5",
+        "--after",
+        "0.2",
+        "--repeat",
+        "1",
+        "--pending",
+        "1000",
+    )
     said = json.loads(measured("-m", "tests.bench.scraping", *words))
     assert said["medians"]["runs_per_second"] > 0
     assert said["scrape_ms_most"] > 0
