@@ -3,7 +3,8 @@ PYTHON ?= python3
 # A checkout that somebody else owns (two users of one machine) gets an environment of one's own.
 VENV   ?= $(shell test -w . && echo .venv || echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/walclock/venv")
 BIN    := $(VENV)/bin
-JOBS   ?= 2
+# More than the two cores that the suite is made for: half of its tests wait for processes.
+JOBS   ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format snapshot bench-peers clean
