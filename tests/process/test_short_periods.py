@@ -177,7 +177,8 @@ def test_a_worker_that_does_not_hear_that_a_job_was_paused_sees_it_soon(fleet: F
 def test_two_workers_share_the_jobs_and_none_is_fired_by_both(fleet: Fleet, server: Process) -> None:
     fleet.start(env=HARD)
     fleet.start(env=HARD)
-    names = [f"j{number}" for number in range(20)]
+    # So many that a worker which hears of them a quarter of a second later still finds some.
+    names = [f"j{number}" for number in range(60)]
     for name in names:
         add(fleet.db, name, SLOW, "say", args={"name": name})
     for name in names:
