@@ -54,7 +54,7 @@ _COMMANDS = {  # in the order of the help; each with its module and its name the
 
 
 class _Commands(click.Group):
-    """Imports a command's module when it is asked for: all of them took half of the time that a short command takes."""
+    """Imports a command's module when it is asked for: with all of them `queues --help` took 0.50 s instead of 0.34."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  what click passes
         return list(_COMMANDS)

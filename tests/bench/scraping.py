@@ -1,4 +1,4 @@
-"""What being looked at costs: how late runs start in a stream of 50,000 a second, with scrapes and without.
+"""What being looked at costs: how late runs start in a stream of 50,000 a second, soon after a scrape and otherwise.
 
     python -m tests.bench.scraping [--rate 50000] [--seconds 60] [--every 5] [--after 1] [--repeat 3] [--pending 0]
 

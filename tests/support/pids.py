@@ -19,7 +19,7 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     stat = written(Path(f"/proc/{pid}/stat"))
-    return bool(stat) and stat.rpartition(")")[2].split()[0] != "Z"
+    return stat.rpartition(")")[2].split()[0] != "Z" if stat else not Path("/proc/self").exists()
 
 
 def pids_in(text: str) -> list[int]:
